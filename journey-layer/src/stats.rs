@@ -1,0 +1,276 @@
+//! The ledger: every span and every event is accounted for, under a reason.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Declares [`Reason`] with its table.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $class:ident;)+) => {
+        /// Why a span or an event did not arrive, or what the layer had to correct.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Reason { $($(#[$doc])* $variant,)+ }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The reason as metrics and messages spell it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            pub(crate) const fn class(self) -> Class {
+                match self { $(Self::$variant => Class::$class,)+ }
+            }
+        }
+    };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Refused because it would have been wrong.
+    Rejected,
+    /// Right, but lost.
+    Dropped,
+    /// Arrived (or never began), with something to tell about it; not part of the balance.
+    Noted,
+}
+
+reasons! {
+    /// A `llm_request` inside a `llm_request` or `llm_core` of the same journey.
+    Nested = "nested", Rejected;
+    /// A `llm_request` whose remote parent is itself an `llm_request` or `llm_core`.
+    HandedOff = "handed_off", Rejected;
+    /// A `llm_request` with the `gen_ai.request.id` of a live one.
+    SameId = "same_id", Rejected;
+    /// A second `llm_core` for the same sequence.
+    SameSequence = "same_sequence", Rejected;
+    /// A span in a scope that is neither `vllm.api` nor `vllm.scheduler`.
+    UnknownScope = "unknown_scope", Rejected;
+    /// A span name that its scope does not own.
+    UnknownSpan = "unknown_span", Rejected;
+    /// An event of a rejected duplicate span.
+    DuplicateSpan = "duplicate_span", Rejected;
+    /// A second terminal event on a span.
+    SecondTerminal = "second_terminal", Rejected;
+    /// An event name that the schema does not have.
+    UnknownEvent = "unknown_event", Rejected;
+
+    /// An event with no enclosing journey span of its scope.
+    OrphanEvent = "orphan_event", Dropped;
+    /// An event or a span attribute after the span had been exported.
+    Late = "late", Dropped;
+    /// A span beyond the bound on live spans.
+    LiveLimit = "live_limit", Dropped;
+    /// An event beyond the bound on events of one span.
+    EventLimit = "event_limit", Dropped;
+    /// A `llm_core` with no `llm_request` to belong to: both spans or neither.
+    NoParent = "no_parent", Dropped;
+    /// The export queue was at its bound.
+    QueueFull = "queue_full", Dropped;
+    /// An exporter returned an error.
+    ExportFailed = "export_failed", Dropped;
+    /// An exporter did not answer in time.
+    ExportTimeout = "export_timeout", Dropped;
+    /// The receiver took the batch and refused this part of it (OTLP partial success).
+    PartialSuccess = "partial_success", Dropped;
+    /// The pipeline had been shut down, or its time to flush ran out.
+    Shutdown = "shutdown", Dropped;
+
+    /// A span that was sampled out (it never began).
+    SampledOut = "sampled_out", Noted;
+    /// An event where the lifecycle does not allow it; exported as it is.
+    IllegalOrder = "illegal_order", Noted;
+    /// A span that closed without its terminal event; the layer added one.
+    TerminalAdded = "terminal_added", Noted;
+    /// A finished span whose handle somebody still held when the grace ended.
+    LeakedHandle = "leaked_handle", Noted;
+    /// A value that the wire cannot carry (NaN, infinite, beyond i64), left out.
+    InvalidValue = "invalid_value", Noted;
+    /// A field that the schema does not have, left out.
+    UnknownField = "unknown_field", Noted;
+    /// A text longer than the limit, cut.
+    Truncated = "truncated", Noted;
+    /// A `traceparent` that is not valid W3C Trace Context, ignored.
+    InvalidTraceparent = "invalid_traceparent", Noted;
+    /// A `tracestate` that is not valid W3C Trace Context, ignored.
+    InvalidTracestate = "invalid_tracestate", Noted;
+    /// A journey header from outside, stripped.
+    ForgedHeader = "forged_header", Noted;
+    /// An entry that left the memory for duplicates before its retention ended.
+    Evicted = "evicted", Noted;
+}
+
+const REASONS: usize = Reason::ALL.len();
+
+/// The process's counters. Relaxed: a snapshot is exact at a quiescent moment.
+#[derive(Debug)]
+pub(crate) struct Stats {
+    spans_started: AtomicU64,
+    spans_exported: AtomicU64,
+    events_started: AtomicU64,
+    events_exported: AtomicU64,
+    spans: [AtomicU64; REASONS],
+    events: [AtomicU64; REASONS],
+}
+
+/// A number of spans, and of the events on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) spans: u64,
+    pub(crate) events: u64,
+}
+
+impl Stats {
+    pub(crate) fn new() -> Self {
+        let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
+        Self {
+            spans_started: AtomicU64::new(0),
+            spans_exported: AtomicU64::new(0),
+            events_started: AtomicU64::new(0),
+            events_exported: AtomicU64::new(0),
+            spans: zeros(),
+            events: zeros(),
+        }
+    }
+
+    pub(crate) fn span_started(&self) {
+        self.spans_started.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn event_started(&self) {
+        self.events_started.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn exported(&self, count: Count) {
+        self.spans_exported.fetch_add(count.spans, Relaxed);
+        self.events_exported.fetch_add(count.events, Relaxed);
+    }
+
+    /// Spans that did not arrive (or a note), with the events they carried.
+    pub(crate) fn count(&self, reason: Reason, count: Count) {
+        self.spans[reason as usize].fetch_add(count.spans, Relaxed);
+        self.events[reason as usize].fetch_add(count.events, Relaxed);
+    }
+
+    pub(crate) fn span(&self, reason: Reason) {
+        self.spans[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn event(&self, reason: Reason) {
+        self.events[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// What was counted, beside `live`: spans and events that are open or queued for export.
+    pub(crate) fn snapshot(&self, live: Count) -> JourneyStats {
+        let pick = |table: &[AtomicU64; REASONS], class: Class| {
+            let rows = Reason::ALL.iter().filter(|reason| reason.class() == class);
+            rows.map(|reason| (*reason, table[*reason as usize].load(Relaxed))).filter(|(_, n)| *n > 0).collect()
+        };
+        let ledger = |started: &AtomicU64, exported: &AtomicU64, live, table| Ledger {
+            started: started.load(Relaxed),
+            exported: exported.load(Relaxed),
+            live,
+            rejected: pick(table, Class::Rejected),
+            dropped: pick(table, Class::Dropped),
+        };
+        let mut noted: BTreeMap<Reason, u64> = pick(&self.spans, Class::Noted);
+        for (reason, n) in pick(&self.events, Class::Noted) {
+            *noted.entry(reason).or_default() += n;
+        }
+        JourneyStats {
+            spans: ledger(&self.spans_started, &self.spans_exported, live.spans, &self.spans),
+            events: ledger(&self.events_started, &self.events_exported, live.events, &self.events),
+            noted,
+        }
+    }
+}
+
+/// What became of every span and event since the pipeline was built.
+///
+/// ```
+/// let (journey, _guard) = journey_layer::testing::capture();
+/// let span = journey_layer::journey_span!(scope = "vllm.api");
+/// assert_eq!(journey.stats().spans.live, 1);
+/// drop(span);
+/// let stats = journey.stats();
+/// assert_eq!((stats.spans.started, stats.spans.exported), (1, 1));
+/// assert!(stats.balances());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JourneyStats {
+    /// The spans' ledger.
+    pub spans: Ledger,
+    /// The events' ledger.
+    pub events: Ledger,
+    /// Corrections and remarks on what did arrive (or never began); not part of the balance.
+    pub noted: BTreeMap<Reason, u64>,
+}
+
+/// `started = exported + rejected + dropped + live`, at every quiescent moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ledger {
+    /// Began: seen by the layer, those that it rejected included. Sampled-out spans never began.
+    pub started: u64,
+    /// Taken by every exporter.
+    pub exported: u64,
+    /// Open, or ended and waiting for the exporters.
+    pub live: u64,
+    /// Refused, by reason.
+    pub rejected: BTreeMap<Reason, u64>,
+    /// Lost, by reason.
+    pub dropped: BTreeMap<Reason, u64>,
+}
+
+impl JourneyStats {
+    /// Whether both ledgers balance.
+    pub fn balances(&self) -> bool {
+        self.spans.balances() && self.events.balances()
+    }
+}
+
+impl Ledger {
+    /// Whether every one that started is accounted for.
+    pub fn balances(&self) -> bool {
+        self.started == self.exported + self.live + self.rejected() + self.dropped()
+    }
+
+    /// All that were rejected.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+
+    /// All that were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for JourneyStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, what: &str, rows: &BTreeMap<Reason, u64>| {
+            rows.iter().try_for_each(|(reason, n)| write!(f, ", {what}({reason}) {n}"))
+        };
+        for (name, ledger) in [("spans", &self.spans), ("events", &self.events)] {
+            write!(f, "{name}: started {} = exported {}", ledger.started, ledger.exported)?;
+            list(f, "rejected", &ledger.rejected)?;
+            list(f, "dropped", &ledger.dropped)?;
+            writeln!(f, ", live {}", ledger.live)?;
+        }
+        if !self.noted.is_empty() {
+            let rows: Vec<_> = self.noted.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+            writeln!(f, "noted: {}", rows.join(", "))?;
+        }
+        Ok(())
+    }
+}
