@@ -5,6 +5,7 @@ extern crate self as journey_layer;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod config;
 mod error;
 mod headers;
 mod instrument;
@@ -13,6 +14,7 @@ mod record;
 mod sink;
 mod stats;
 
+pub use config::{OnDuplicate, Sampling};
 pub use error::FlushError;
 pub use headers::Headers;
 pub use journey_schema::{AbortReason, Event, FinishStatus, Phase, ScheduleKind, SpanName};
