@@ -1,0 +1,13 @@
+//! The engine core: plain data in, plain data out, a thread with its own loop between them.
+
+mod client;
+mod config;
+mod error;
+mod request;
+mod stats;
+
+pub use client::{EngineCore, OutputStream};
+pub use config::{EngineConfig, SchedulingPolicy};
+pub use error::{EngineError, StartError};
+pub use request::{EngineCoreOutput, EngineCoreRequest, FinishReason, SamplingParams};
+pub use stats::SchedulerStats;
