@@ -34,8 +34,8 @@ pub(crate) enum SiteKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FieldKey {
     Attr(Attr),
-    /// The message: for people who read `fmt`, not for the wire.
-    Message,
+    /// The message (for people who read `fmt`), or an attribute that only the layer writes.
+    Ignored,
     Unknown,
 }
 
@@ -103,12 +103,25 @@ pub(crate) fn site(metadata: &'static Metadata<'static>) -> Option<&'static Site
 
 fn classify(metadata: &'static Metadata<'static>) -> Option<&'static Site> {
     let kind = classify_kind(metadata)?;
-    let fields = metadata.fields().iter().map(|field| match field.name() {
-        "message" => FieldKey::Message,
-        name => Attr::from_key(name).map_or(FieldKey::Unknown, FieldKey::Attr),
+    let fields = metadata.fields().iter().map(|field| match (field.name(), Attr::from_key(field.name())) {
+        ("message", _) => FieldKey::Ignored,
+        (_, Some(attr)) => field_key(kind, attr),
+        (_, None) => FieldKey::Unknown,
     });
     // Leaked once per callsite, like the callsite itself.
     Some(Box::leak(Box::new(Site { kind, fields: fields.collect(), metadata, warned: AtomicU64::new(0) })))
+}
+
+fn field_key(kind: SiteKind, attr: Attr) -> FieldKey {
+    let known = match kind {
+        SiteKind::Event(event) if event.reserved().contains(&attr) => return FieldKey::Ignored,
+        SiteKind::Event(event) => event.attributes().any(|known| known == attr),
+        SiteKind::Span(span) => span.attributes().contains(&attr),
+        // What a refused `llm_request` brings may be merged into the true one.
+        SiteKind::RefusedSpan(_) => SpanName::LlmRequest.attributes().contains(&attr),
+        SiteKind::Placeholder(_) | SiteKind::RefusedEvent(_) => false,
+    };
+    if known { FieldKey::Attr(attr) } else { FieldKey::Unknown }
 }
 
 fn classify_kind(metadata: &Metadata<'_>) -> Option<SiteKind> {

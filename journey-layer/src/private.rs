@@ -2,12 +2,23 @@
 
 use std::fmt::Display;
 
+use tracing_core::Metadata;
+use tracing_core::dispatcher::{self, Dispatch};
+use tracing_core::span::{Id, Record};
+
 pub use journey_schema::{AbortReason, Event, FinishStatus, Phase, ScheduleKind, SpanName};
 pub use tracing;
 
+use crate::core::LayerState;
+use crate::decide::{Decision, Verdict};
 use crate::headers::Headers;
 pub use crate::instrument::{Entered, Instrumented, enter, instrument};
+use crate::layer::JourneyLayer;
+use crate::placeholder;
 pub use crate::progress::Progress;
+use crate::stats::Reason;
+use crate::table::Entry;
+use crate::ticket;
 
 /// Where the parent of a new span is looked for first.
 #[derive(Clone, Copy)]
@@ -36,54 +47,167 @@ pub enum Admission {
 }
 
 /// Carries what [`admit`] decided to the layer's `on_new_span`.
-pub struct Ticket(());
+pub struct Ticket(Option<Box<Decision>>);
 
 impl Ticket {
     /// Creates the span under this ticket.
     #[inline]
     pub fn build(self, create: impl FnOnce() -> tracing::Span) -> tracing::Span {
-        create()
+        match self.0 {
+            Some(decision) => ticket::build(decision, create),
+            None => create(),
+        }
     }
 }
 
-/// Decides about a span before any of its arguments is evaluated.
-#[inline]
-pub fn admit(_name: SpanName, _parent: Parent<'_>) -> Admission {
-    Admission::Build(Ticket(()))
+/// Decides about a span before any of its arguments is evaluated. Without a layer, every span is built as it stands.
+pub fn admit(name: SpanName, parent: Parent<'_>) -> Admission {
+    let current = dispatcher::get_default(|dispatch| {
+        dispatch.downcast_ref::<JourneyLayer>().map(|layer| (layer.state.clone(), dispatch.clone()))
+    });
+    // Outside the dispatcher's closure: what runs from here on may itself be traced.
+    match current {
+        Some((state, dispatch)) => state.admit(name, parent, &dispatch),
+        None => Admission::Build(Ticket(None)),
+    }
+}
+
+impl LayerState {
+    fn admit(&self, name: SpanName, parent: Parent<'_>, dispatch: &Dispatch) -> Admission {
+        if self.core.is_closed() {
+            self.core.stats.span_started();
+            self.core.stats.span(Reason::Shutdown);
+            return Admission::Out(tracing::Span::none());
+        }
+        self.dispatch.get_or_init(|| dispatch.downgrade());
+        let start = match parent {
+            // A parent that is itself switched off takes its children along.
+            Parent::Span(span) if span.is_disabled() => return Admission::Out(tracing::Span::none()),
+            Parent::Span(span) => span.id(),
+            _ => dispatch.current_span().id().cloned(),
+        };
+        match self.decide(name, parent, &|each| self.walk_from(dispatch, start.as_ref(), each)) {
+            Verdict::Build(decision) => Admission::Build(Ticket(Some(decision))),
+            Verdict::SampledOut => {
+                self.core.stats.span(Reason::SampledOut);
+                Admission::Out(self.placeholders.get(name, dispatch))
+            }
+            Verdict::Refused(reason) => {
+                self.core.stats.span_started();
+                self.core.stats.span(reason);
+                self.core.warn_unbuilt(name, reason);
+                Admission::Out(self.placeholders.get(name, dispatch))
+            }
+        }
+    }
+
+    /// Shows the spans from `start` outward to `each`. The first is looked up here: most often it is the one.
+    fn walk_from(&self, dispatch: &Dispatch, start: Option<&Id>, each: &mut dyn FnMut(u64) -> bool) {
+        let Some(start) = start else { return };
+        if !each(start.into_u64())
+            && let Some(walk) = self.walk.get()
+        {
+            walk(dispatch, start, each);
+        }
+    }
 }
 
 /// Whether an event or a record for this very span can arrive anywhere.
 #[inline]
 pub fn wants(span: &tracing::Span) -> bool {
-    !span.is_disabled()
+    span.metadata().is_some_and(|metadata| placeholder::name_of(metadata).is_none()) && !span.is_disabled()
 }
 
-/// Whether an event for the nearest enclosing span can arrive anywhere.
-#[inline]
-pub fn wants_current(_event: Event) -> bool {
-    true
+/// Whether an event for the nearest enclosing span can arrive anywhere: not where that span is sampled out.
+pub fn wants_current(event: Event) -> bool {
+    dispatcher::get_default(|dispatch| {
+        let Some(layer) = dispatch.downcast_ref::<JourneyLayer>() else { return true };
+        let current = dispatch.current_span();
+        let mut wanted = true;
+        layer.state.walk_from(dispatch, current.id(), &mut |id| {
+            let sampled_out = layer.state.table.with(id, |entry| match entry {
+                Entry::Live(live) => (live.record.name == event.span()).then_some(false),
+                Entry::SampledOut(name) => (*name == event.span()).then_some(true),
+                Entry::Exported(_) | Entry::Rejected { .. } => None,
+            });
+            let known = sampled_out.flatten();
+            wanted = known != Some(true);
+            known.is_some()
+        });
+        wanted
+    })
+}
+
+/// Runs `f` on the layer behind `span`, and the span's id in it.
+pub(crate) fn with_layer<T>(span: &tracing::Span, f: impl FnOnce(&LayerState, u64) -> T) -> Option<T> {
+    span.with_subscriber(|(id, dispatch)| {
+        dispatch.downcast_ref::<JourneyLayer>().map(|layer| f(&layer.state, id.into_u64()))
+    })
+    .flatten()
 }
 
 /// `err`: ends the span with the error's text.
 #[cold]
 pub fn failed(span: &tracing::Span, name: SpanName, error: &dyn Display) {
-    let _ = (span, name, error);
+    match name {
+        SpanName::LlmRequest => {
+            tracing::event!(name: "api.ABORTED", target: "vllm.api", parent: span, tracing::Level::INFO, { "reason" = "generation_error", "error" = %error }, "api.ABORTED")
+        }
+        SpanName::LlmCore => {
+            tracing::event!(name: "journey.FINISHED", target: "vllm.scheduler", parent: span, tracing::Level::INFO, { "finish.status" = "error" }, "journey.FINISHED")
+        }
+        SpanName::SchedulerStep | SpanName::ModelForward => {}
+    }
 }
 
 /// A span that [`record_current`] found.
-pub struct Target(());
+pub struct Target<'a> {
+    dispatch: &'a Dispatch,
+    id: Id,
+    metadata: &'static Metadata<'static>,
+}
 
-impl Target {
+impl Target<'_> {
     /// Sets one attribute.
     pub fn record(&self, key: &'static str, value: &dyn tracing::Value) {
-        let _ = (key, value);
+        if let Some(field) = self.metadata.fields().field(key) {
+            let values = [(&field, Some(value))];
+            self.dispatch.record(&self.id, &Record::new(&self.metadata.fields().value_set(&values)));
+        }
     }
 }
 
 /// Runs `record` on the nearest enclosing span whose name is one of `owners`; not at all where it is sampled out.
-pub fn record_current(owners: &'static [SpanName], record: impl FnOnce(&Target)) {
-    let _ = owners;
-    record(&Target(()));
+///
+/// Without a layer the current span is taken if it is one of these; the spans around it cannot be told apart.
+pub fn record_current(owners: &'static [SpanName], record: impl FnOnce(&Target<'_>)) {
+    let Some(dispatch) = dispatcher::get_default(|dispatch| Some(dispatch.clone())) else { return };
+    let current = dispatch.current_span();
+    let (Some(id), Some(metadata)) = (current.id(), current.metadata()) else { return };
+    let Some(layer) = dispatch.downcast_ref::<JourneyLayer>() else {
+        if owners.iter().any(|owner| owner.name() == metadata.name()) {
+            record(&Target { dispatch: &dispatch, id: id.clone(), metadata });
+        }
+        return;
+    };
+    let mut found = None;
+    layer.state.walk_from(&dispatch, Some(id), &mut |id| {
+        let here = layer.state.table.with(id, |entry| match entry {
+            Entry::Live(live) if owners.contains(&live.record.name) => Some(Some(live.site.metadata)),
+            Entry::SampledOut(name) if owners.contains(name) => Some(None),
+            _ => None,
+        });
+        match here.flatten() {
+            Some(metadata) => {
+                found = metadata.map(|metadata| (id, metadata));
+                true
+            }
+            None => false,
+        }
+    });
+    if let Some((id, metadata)) = found {
+        record(&Target { dispatch: &dispatch, id: Id::from_u64(id), metadata });
+    }
 }
 
 /// Compile-time checks of attribute types. Each returns its argument, so that the expansion reads like the call.

@@ -5,11 +5,28 @@ use std::collections::HashMap;
 use journey_schema::carrier;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
+use crate::__private::with_layer;
 use crate::headers::Headers;
 use crate::stats::{Reason, Stats};
 
 /// The map that crosses the API / core boundary: `traceparent`, `tracestate`, `x-vllm-journey-sampled`.
 pub type Carrier = HashMap<String, String>;
+
+/// The carrier for the engine core: what the core's `journey_span!(carrier = ..)` needs to open its `llm_core` under
+/// this `llm_request`, in this process or another.
+///
+/// Empty where the request is sampled out (or there is no layer): the core then opens no span.
+///
+/// ```
+/// let _capture = journey_layer::testing::capture();
+/// let span = journey_layer::journey_span!(scope = "vllm.api");
+/// let carrier = journey_layer::handoff(&span);
+/// assert_eq!(carrier["x-vllm-journey-sampled"], "1");
+/// assert!(carrier["traceparent"].starts_with("00-"));
+/// ```
+pub fn handoff(span: &tracing::Span) -> Carrier {
+    with_layer(span, |layer, id| layer.context(id)).flatten().map_or_else(Carrier::new, |context| inject(&context))
+}
 
 /// What headers or a carrier said.
 pub(crate) struct Remote {
@@ -67,13 +84,12 @@ pub(crate) fn extract(source: &dyn Headers, trusted: bool, stats: &Stats) -> Rem
 }
 
 /// The carrier of a sampled `llm_request`.
-pub(crate) fn inject(context: &SpanContext) -> Carrier {
+fn inject(context: &SpanContext) -> Carrier {
     let state = context
         .trace_state()
         .insert(carrier::TRACESTATE_KEY, carrier::TRACESTATE_VALUE)
         .expect("the schema's tracestate member is a valid one");
-    let traceparent =
-        format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8());
+    let traceparent = format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8());
     HashMap::from([
         (carrier::TRACEPARENT.to_owned(), traceparent),
         (carrier::TRACESTATE.to_owned(), state.header()),

@@ -10,6 +10,7 @@
 //! Attributes of all events lie in one buffer and their strings in another, so that a record is a handful of
 //! allocations however many events it has.
 
+use std::fmt::{self, Write};
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
@@ -35,12 +36,39 @@ pub(crate) enum ValueRef<'a> {
 }
 
 impl<'a> ValueRef<'a> {
+    pub(crate) fn to_owned(self) -> OwnedValue {
+        match self {
+            Self::Int(value) => OwnedValue::Int(value),
+            Self::Float(value) => OwnedValue::Float(value),
+            Self::Static(text) => OwnedValue::Text(text.into()),
+            Self::Text(text) => OwnedValue::Text(text.into()),
+        }
+    }
+
     /// The text of a string value.
     pub(crate) fn as_str(&self) -> Option<&'a str> {
         match self {
             Self::Static(text) => Some(text),
             Self::Text(text) => Some(text),
             Self::Int(_) | Self::Float(_) => None,
+        }
+    }
+}
+
+/// A value on its own, while no record is at hand.
+#[derive(Clone, Debug)]
+pub(crate) enum OwnedValue {
+    Int(i64),
+    Float(f64),
+    Text(Box<str>),
+}
+
+impl OwnedValue {
+    pub(crate) fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Self::Int(value) => ValueRef::Int(*value),
+            Self::Float(value) => ValueRef::Float(*value),
+            Self::Text(text) => ValueRef::Text(text),
         }
     }
 }
@@ -135,10 +163,26 @@ impl SpanRecord {
     /// Sets a span attribute; a second value for the same key replaces the first.
     pub(crate) fn set_attribute(&mut self, attr: Attr, value: ValueRef<'_>) {
         let value = self.store(value);
+        self.put(attr, value);
+    }
+
+    fn put(&mut self, attr: Attr, value: Value) {
         match self.attributes.iter_mut().find(|(key, _)| *key == attr) {
             Some(slot) => slot.1 = value,
             None => self.attributes.push((attr, value)),
         }
+    }
+
+    /// Sets a span attribute to what `value` prints, cut after `limit` bytes. Returns whether it was cut.
+    pub(crate) fn set_attribute_fmt(&mut self, attr: Attr, value: &dyn fmt::Debug, limit: usize) -> bool {
+        let from = self.text.len();
+        let mut writer = Bounded { text: &mut self.text, end: from + limit, cut: false };
+        // A `Debug` that fails has printed what it could.
+        let _ = write!(writer, "{value:?}");
+        let cut = writer.cut;
+        let value = Value::Text(from as u32..self.text.len() as u32);
+        self.put(attr, value);
+        cut
     }
 
     pub(crate) fn attribute(&self, attr: Attr) -> Option<ValueRef<'_>> {
@@ -223,6 +267,27 @@ impl<'a> EventView<'a> {
         let range = self.inner.attributes.start as usize..self.inner.attributes.end as usize;
         record.event_attributes[range].iter().map(move |(key, value)| (*key, record.load(value)))
     }
+}
+
+/// Appends to `text` up to the byte `end`, at a character's border; takes and forgets the rest.
+pub(crate) struct Bounded<'a> {
+    pub(crate) text: &'a mut String,
+    pub(crate) end: usize,
+    pub(crate) cut: bool,
+}
+
+impl Write for Bounded<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let kept = if self.cut { "" } else { truncate(part, self.end - self.text.len()) };
+        self.text.push_str(kept);
+        self.cut |= kept.len() < part.len();
+        Ok(())
+    }
+}
+
+/// The longest prefix of `text` that has at most `limit` bytes and ends at a character's border.
+pub(crate) fn truncate(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
 }
 
 fn system_time(unix_ns: i64) -> SystemTime {

@@ -60,7 +60,7 @@ reasons! {
 
     /// An event with no enclosing journey span of its scope.
     OrphanEvent = "orphan_event", Dropped;
-    /// An event or a span attribute after the span had been exported.
+    /// An event after its span had been exported.
     Late = "late", Dropped;
     /// A span beyond the bound on live spans.
     LiveLimit = "live_limit", Dropped;
@@ -99,6 +99,8 @@ reasons! {
     InvalidTracestate = "invalid_tracestate", Noted;
     /// A journey header from outside, stripped.
     ForgedHeader = "forged_header", Noted;
+    /// A span attribute that was set after the span had been exported.
+    LateAttribute = "late_attribute", Noted;
     /// An entry that left the memory for duplicates before its retention ended.
     Evicted = "evicted", Noted;
 }
@@ -191,11 +193,11 @@ impl Stats {
 /// What became of every span and event since the pipeline was built.
 ///
 /// ```
-/// let (journey, _guard) = journey_layer::testing::capture();
+/// let capture = journey_layer::testing::capture();
 /// let span = journey_layer::journey_span!(scope = "vllm.api");
-/// assert_eq!(journey.stats().spans.live, 1);
+/// assert_eq!(capture.stats().spans.live, 1);
 /// drop(span);
-/// let stats = journey.stats();
+/// let stats = capture.stats();
 /// assert_eq!((stats.spans.started, stats.spans.exported), (1, 1));
 /// assert!(stats.balances());
 /// ```

@@ -1,0 +1,170 @@
+//! Where an event goes, and what is counted when it goes nowhere; links; the active OpenTelemetry context.
+
+use std::cell::RefCell;
+
+use journey_schema::SpanName;
+use opentelemetry::trace::{SpanContext, TraceContextExt, TraceId};
+use opentelemetry::{Context, ContextGuard};
+use tracing_core::Event;
+use tracing_core::span::Attributes;
+
+use crate::callsites::{Site, SiteKind};
+use crate::core::LayerState;
+use crate::decide::Walk;
+use crate::lifecycle::{Ending, Outcome};
+use crate::record::SpanRecord;
+use crate::stats::Reason;
+use crate::table::{Entry, Original};
+use crate::visitor::{EventFields, Fields};
+
+/// The span that an event was for.
+enum Found {
+    Live(Outcome, Option<u64>),
+    Exported,
+    Rejected,
+    SampledOut,
+}
+
+impl LayerState {
+    /// Routes an event: to `start` or the nearest span around it that owns such events.
+    pub(crate) fn event(&self, site: &'static Site, event: &Event<'_>, now: i64, start: Option<u64>, walk: Walk<'_>) {
+        let core = &*self.core;
+        let kind = match site.kind {
+            SiteKind::Event(kind) => kind,
+            SiteKind::RefusedEvent(reason) => {
+                core.stats.event_started();
+                core.stats.event(reason);
+                return core.warn(site, reason, format_args!("an event was refused"));
+            }
+            SiteKind::Span(_) | SiteKind::Placeholder(_) | SiteKind::RefusedSpan(_) => return,
+        };
+        let mut fields = EventFields::default();
+        event.record(&mut Fields::new(site, core, &mut fields));
+        let mut fields = Some(fields);
+        let mut found = None;
+        let mut in_sampled_out = false;
+        let mut visit = |id: u64| {
+            let here = self.table.with(id, |entry| match entry {
+                Entry::Live(live) if live.record.name == kind.span() => {
+                    let outcome = live.event(kind, fields.take()?, now, core.config.max_events);
+                    // From its terminal event on, a request's id is free for the client's next try.
+                    Some(Found::Live(outcome, kind.is_terminal().then(|| live.keys.request.take()).flatten()))
+                }
+                Entry::Exported(family) if family.name == kind.span() => Some(Found::Exported),
+                Entry::Rejected { name, .. } if *name == Some(kind.span()) => Some(Found::Rejected),
+                Entry::SampledOut(name) => {
+                    in_sampled_out = true;
+                    (*name == kind.span()).then_some(Found::SampledOut)
+                }
+                Entry::Live(_) | Entry::Exported(_) | Entry::Rejected { .. } => None,
+            });
+            found = here.flatten();
+            found.is_some()
+        };
+        if !start.is_some_and(&mut visit) {
+            walk(&mut visit);
+        }
+        let lost = match found {
+            Some(Found::SampledOut) => return,
+            None if in_sampled_out => return,
+            Some(Found::Live(outcome, request_key)) => {
+                if let Some(key) = request_key {
+                    core.duplicates.release(key);
+                }
+                match outcome {
+                    Outcome::Taken => None,
+                    Outcome::Illegal(violation) => {
+                        core.note(site, Reason::IllegalOrder, format_args!("{} {violation}", kind.ident()));
+                        None
+                    }
+                    Outcome::SecondTerminal => Some(Reason::SecondTerminal),
+                    Outcome::EventLimit => Some(Reason::EventLimit),
+                }
+            }
+            Some(Found::Exported) => Some(Reason::Late),
+            Some(Found::Rejected) => Some(Reason::DuplicateSpan),
+            None => Some(Reason::OrphanEvent),
+        };
+        core.stats.event_started();
+        if let Some(reason) = lost {
+            core.stats.event(reason);
+            core.warn(site, reason, format_args!("{} went nowhere", kind.ident()));
+        }
+    }
+
+    /// Refuses a span that the schema does not have. What a refused `llm_request` brings goes to the true one.
+    pub(crate) fn refuse(&self, id: u64, site: &'static Site, reason: Reason, attrs: &Attributes<'_>, walk: Walk<'_>) {
+        let core = &*self.core;
+        core.stats.span_started();
+        let name = SpanName::from_name(site.metadata.name());
+        if name != Some(SpanName::LlmRequest) {
+            core.stats.span(reason);
+            core.warn(site, reason, format_args!("a span was refused"));
+            return self.table.insert(id, Entry::Rejected { name, original: None });
+        }
+        let mut record =
+            SpanRecord::new(SpanName::LlmRequest, TraceId::INVALID, opentelemetry::trace::SpanId::INVALID, 0, 0);
+        attrs.record(&mut Fields::new(site, core, &mut record));
+        let original = self.enclosing_request(walk).or_else(|| self.request_with_id_of(&record));
+        self.reject(id, site, reason, SpanName::LlmRequest, original, &record);
+    }
+
+    /// The live `llm_request` that has the same request id.
+    fn request_with_id_of(&self, record: &SpanRecord) -> Option<Original> {
+        let request_id = record.attribute(journey_schema::Attr::RequestId)?.as_str()?;
+        let key = self.core.duplicates.id_key(SpanName::LlmRequest, TraceId::INVALID, request_id)?;
+        Some(self.original(self.core.duplicates.owner(key)?.origin))
+    }
+
+    /// Links the span `id` to the journey span `to`.
+    pub(crate) fn link(&self, id: u64, to: u64) {
+        if let Some(context) = self.context(to) {
+            self.table.with_live(id, |live| live.record.links.push(context));
+        }
+    }
+
+    /// The context of a journey span, as children and carriers see it.
+    pub(crate) fn context(&self, id: u64) -> Option<SpanContext> {
+        self.table
+            .with(id, |entry| match entry {
+                Entry::Live(live) => Some(live.record.context()),
+                Entry::Exported(family) => Some(family.context.clone()),
+                Entry::Rejected { original: Some(Original { family: Some(family), .. }), .. } => {
+                    Some(family.context.clone())
+                }
+                Entry::Rejected { .. } | Entry::SampledOut(_) => None,
+            })
+            .flatten()
+    }
+
+    /// Notes how the code around a span ended.
+    pub(crate) fn mark(&self, id: u64, ending: Ending) {
+        self.table.with_live(id, |live| live.ending = ending);
+    }
+
+    /// Whether the span can still take its terminal event.
+    pub(crate) fn is_open(&self, id: u64) -> bool {
+        self.table.with_live(id, |live| !live.is_finished()).unwrap_or(false)
+    }
+
+    /// Makes the span the active OpenTelemetry context of this thread, until [`deactivate`](Self::deactivate).
+    pub(crate) fn activate(&self, id: u64) {
+        if let Some(context) = self.context(id) {
+            let guard = Context::current().with_remote_span_context(context).attach();
+            // While the thread's storage is torn down there is nobody left to propagate to.
+            let _ = ACTIVE.try_with(|active| active.borrow_mut().push((self.number, id, guard)));
+        }
+    }
+
+    pub(crate) fn deactivate(&self, id: u64) {
+        let _ = ACTIVE.try_with(|active| {
+            let mut active = active.borrow_mut();
+            let at = active.iter().rposition(|(layer, of, _)| (*layer, *of) == (self.number, id));
+            at.map(|at| active.remove(at))
+        });
+    }
+}
+
+thread_local! {
+    static ACTIVE: RefCell<Vec<(u64, u64, ContextGuard)>> = const { RefCell::new(Vec::new()) };
+}

@@ -1,0 +1,142 @@
+//! The layer's spans by the id that tracing gave them.
+//!
+//! A table of our own, and not the registry's extensions: those cost a lock, a type-id lookup and a heap cell on
+//! each access, and they cannot be swept.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+use hashbrown::HashMap;
+use journey_schema::SpanName;
+use opentelemetry::trace::SpanContext;
+use parking_lot::Mutex;
+
+use crate::lifecycle::LiveSpan;
+use crate::stats::Count;
+
+/// What stands behind a tracing span's id.
+pub(crate) enum Entry {
+    /// An open span.
+    Live(LiveSpan),
+    /// A finished span that went before its last handle: parent of late children still.
+    Exported(Family),
+    /// A rejected span. Children and attributes go to the original, where one is known.
+    Rejected { name: Option<SpanName>, original: Option<Original> },
+    /// A sampled-out one.
+    SampledOut(SpanName),
+}
+
+/// What children need to know of a span.
+#[derive(Clone, Debug)]
+pub(crate) struct Family {
+    pub(crate) name: SpanName,
+    pub(crate) context: SpanContext,
+    pub(crate) anchor_ns: i64,
+}
+
+/// The span that a rejected one duplicates.
+#[derive(Clone, Debug)]
+pub(crate) struct Original {
+    /// Its tracing id, where it is this layer's.
+    pub(crate) id: Option<u64>,
+    pub(crate) family: Option<Family>,
+}
+
+impl LiveSpan {
+    pub(crate) fn family(&self) -> Family {
+        Family { name: self.record.name, context: self.record.context(), anchor_ns: self.record.anchor_ns }
+    }
+}
+
+const SHARDS: usize = 64;
+
+type Shard = Mutex<HashMap<u64, Entry, IdentityHasher>>;
+
+pub(crate) struct Table {
+    shards: Box<[Shard; SHARDS]>,
+}
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        Self { shards: Box::new(std::array::from_fn(|_| Mutex::default())) }
+    }
+
+    pub(crate) fn insert(&self, id: u64, entry: Entry) {
+        self.shard(id).lock().insert(id, entry);
+    }
+
+    pub(crate) fn remove(&self, id: u64) -> Option<Entry> {
+        self.shard(id).lock().remove(&id)
+    }
+
+    /// Runs `f` on the entry, under its shard's lock: no caller's code, no OpenTelemetry and no second entry in there.
+    pub(crate) fn with<T>(&self, id: u64, f: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.shard(id).lock().get_mut(&id).map(f)
+    }
+
+    /// Runs `f` on the live span `id`.
+    pub(crate) fn with_live<T>(&self, id: u64, f: impl FnOnce(&mut LiveSpan) -> T) -> Option<T> {
+        self.with(id, |entry| match entry {
+            Entry::Live(live) => Some(f(live)),
+            _ => None,
+        })
+        .flatten()
+    }
+
+    /// Takes every live span that `wanted` wants, and leaves its family for late children.
+    pub(crate) fn sweep(&self, mut wanted: impl FnMut(&LiveSpan) -> bool) -> Vec<LiveSpan> {
+        let mut taken = Vec::new();
+        for shard in self.shards.iter() {
+            for entry in shard.lock().values_mut() {
+                if let Entry::Live(live) = entry
+                    && wanted(live)
+                {
+                    let family = live.family();
+                    if let Entry::Live(live) = std::mem::replace(entry, Entry::Exported(family)) {
+                        taken.push(live);
+                    }
+                }
+            }
+        }
+        taken
+    }
+
+    /// Live spans and their events.
+    pub(crate) fn census(&self) -> Count {
+        let mut count = Count::default();
+        for shard in self.shards.iter() {
+            for entry in shard.lock().values() {
+                if let Entry::Live(live) = entry {
+                    count.spans += 1;
+                    count.events += live.record.events().len() as u64;
+                }
+            }
+        }
+        count
+    }
+
+    fn shard(&self, id: u64) -> &Shard {
+        // The registry packs a slot's index into the low bits.
+        &self.shards[id as usize % SHARDS]
+    }
+}
+
+/// For keys that are spread already (random ids) or dense (registry ids).
+pub(crate) type IdentityHasher = BuildHasherDefault<Identity>;
+
+#[derive(Default)]
+pub(crate) struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("the keys are u64")
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        // hashbrown takes 7 bits from the top and the rest from the bottom: give dense keys both.
+        self.0 = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}

@@ -1,0 +1,246 @@
+//! Journeys caught in memory, for tests: ours and users'.
+//!
+//! ```
+//! use journey_layer::{journey_event, journey_span, testing};
+//!
+//! let capture = testing::capture();
+//! let span = journey_span!(scope = "vllm.api", request_id = "cmpl-1");
+//! journey_event!(&span, ARRIVED);
+//! journey_event!(&span, ABORTED, reason = timeout);
+//! drop(span);
+//!
+//! let spans = capture.spans();
+//! assert_eq!(spans[0].name, "llm_request");
+//! assert_eq!(spans[0].event_names(), ["api.ARRIVED", "api.ABORTED"]);
+//! assert_eq!(spans[0].attribute("gen_ai.request.id"), Some(&"cmpl-1".into()));
+//! assert!(capture.stats().balances());
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::Value;
+use opentelemetry::trace::{SpanContext, SpanId, TraceId};
+use parking_lot::Mutex;
+use tracing_core::dispatcher::DefaultGuard;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::LayerConfig;
+use crate::core::Core;
+use crate::error::FlushError;
+use crate::layer::JourneyLayer;
+use crate::record::{SpanRecord, SpanStatus, ValueRef};
+use crate::sink::Sink;
+use crate::stats::{Count, JourneyStats, Stats};
+
+/// Catches every journey of this thread until it is dropped: a registry with the journey layer alone, as the thread's
+/// default subscriber.
+///
+/// Spans are there as soon as they have ended; nothing runs in the background.
+#[must_use = "the capture ends when it is dropped"]
+pub fn capture() -> Capture {
+    capture_with(LayerConfig { step_sample_rate: 1.0, ..LayerConfig::default() })
+}
+
+pub(crate) fn capture_with(config: LayerConfig) -> Capture {
+    let mut capture = Capture::new(config);
+    let layer = JourneyLayer::new(capture.core.clone(), true);
+    capture.guard = Some(tracing_subscriber::registry().with(layer).set_default());
+    capture
+}
+
+/// What [`capture`] caught.
+pub struct Capture {
+    core: Arc<Core>,
+    sink: Arc<MemorySink>,
+    // Dropped last: the guard gives the thread its former subscriber back.
+    guard: Option<DefaultGuard>,
+}
+
+impl Capture {
+    pub(crate) fn new(config: LayerConfig) -> Self {
+        let stats = Arc::new(Stats::new());
+        let sink = Arc::new(MemorySink { stats: stats.clone(), spans: Mutex::default() });
+        Self { core: Core::new(config, sink.clone(), stats), sink, guard: None }
+    }
+
+    pub(crate) fn core(&self) -> Arc<Core> {
+        self.core.clone()
+    }
+
+    /// The spans that have ended, in the order in which they did.
+    pub fn spans(&self) -> Vec<CapturedSpan> {
+        self.sink.spans.lock().clone()
+    }
+
+    /// The one span called `name`.
+    ///
+    /// # Panics
+    /// If there is none, or more than one: use [`Self::spans`] there.
+    #[track_caller]
+    pub fn span(&self, name: &str) -> CapturedSpan {
+        let mut spans: Vec<_> = self.spans().into_iter().filter(|span| span.name == name).collect();
+        assert!(spans.len() == 1, "{} spans called {name}", spans.len());
+        spans.remove(0)
+    }
+
+    /// The ledger.
+    pub fn stats(&self) -> JourneyStats {
+        self.core.stats.snapshot(self.core.census())
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.core.end_all();
+    }
+}
+
+/// A span as it would be exported.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CapturedSpan {
+    /// Name of the span.
+    pub name: &'static str,
+    /// Its instrumentation scope.
+    pub scope: &'static str,
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// Its id.
+    pub span_id: SpanId,
+    /// Its parent's id.
+    pub parent_span_id: Option<SpanId>,
+    /// Whether that parent came in a carrier or in headers.
+    pub parent_is_remote: bool,
+    /// The W3C trace state it passes on, without the journey member.
+    pub trace_state: String,
+    /// When it began.
+    pub start_time: SystemTime,
+    /// When it ended.
+    pub end_time: SystemTime,
+    /// The text of status ERROR; `None` is status UNSET.
+    pub error: Option<String>,
+    /// Its attributes.
+    pub attributes: Vec<(&'static str, Value)>,
+    /// Its events, in order.
+    pub events: Vec<CapturedEvent>,
+    /// The spans it is linked to.
+    pub links: Vec<SpanContext>,
+    /// Events beyond the limit.
+    pub dropped_events: u32,
+}
+
+/// An event as it would be exported.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CapturedEvent {
+    /// Name on the wire.
+    pub name: &'static str,
+    /// When it was emitted.
+    pub time: SystemTime,
+    /// Its attributes.
+    pub attributes: Vec<(&'static str, Value)>,
+}
+
+impl CapturedSpan {
+    /// The value of the attribute `key`.
+    pub fn attribute(&self, key: &str) -> Option<&Value> {
+        find(&self.attributes, key)
+    }
+
+    /// The events' names, in order.
+    pub fn event_names(&self) -> Vec<&'static str> {
+        self.events.iter().map(|event| event.name).collect()
+    }
+
+    /// The first event called `name`.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn event(&self, name: &str) -> &CapturedEvent {
+        let found = self.events.iter().find(|event| event.name == name);
+        found.unwrap_or_else(|| panic!("no {name} among {:?}", self.event_names()))
+    }
+
+    /// How long the span lasted.
+    pub fn duration(&self) -> Duration {
+        self.end_time.duration_since(self.start_time).unwrap_or_default()
+    }
+}
+
+impl CapturedEvent {
+    /// The value of the attribute `key`.
+    pub fn attribute(&self, key: &str) -> Option<&Value> {
+        find(&self.attributes, key)
+    }
+}
+
+fn find<'a>(attributes: &'a [(&'static str, Value)], key: &str) -> Option<&'a Value> {
+    attributes.iter().find(|(known, _)| *known == key).map(|(_, value)| value)
+}
+
+/// Takes records on the thread that ends them.
+struct MemorySink {
+    stats: Arc<Stats>,
+    spans: Mutex<Vec<CapturedSpan>>,
+}
+
+impl Sink for MemorySink {
+    fn submit(&self, record: Box<SpanRecord>) {
+        let span = captured(&record);
+        self.stats.exported(Count { spans: 1, events: span.events.len() as u64 });
+        self.spans.lock().push(span);
+    }
+
+    fn backlog(&self) -> Count {
+        Count::default()
+    }
+
+    fn flush(&self, _: Duration) -> Result<(), FlushError> {
+        Ok(())
+    }
+
+    fn shutdown(&self, _: Duration) -> Result<(), FlushError> {
+        Ok(())
+    }
+}
+
+fn captured(record: &SpanRecord) -> CapturedSpan {
+    CapturedSpan {
+        name: record.name.name(),
+        scope: record.name.scope().name(),
+        trace_id: record.trace_id,
+        span_id: record.span_id,
+        parent_span_id: record.parent.map(|parent| parent.span_id),
+        parent_is_remote: record.parent.is_some_and(|parent| parent.is_remote),
+        trace_state: record.trace_state.header(),
+        start_time: record.start_time(),
+        end_time: record.end_time(),
+        error: match &record.status {
+            SpanStatus::Unset => None,
+            SpanStatus::Error(text) => Some(text.clone()),
+        },
+        attributes: record.attributes().map(|(attr, value)| (attr.key(), owned(value))).collect(),
+        events: record
+            .events()
+            .map(|event| CapturedEvent {
+                name: event.event().wire_name(),
+                time: event.time(),
+                attributes: event.attributes().map(|(attr, value)| (attr.key(), owned(value))).collect(),
+            })
+            .collect(),
+        links: record.links.clone(),
+        dropped_events: record.dropped_events,
+    }
+}
+
+fn owned(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Int(value) => value.into(),
+        ValueRef::Float(value) => value.into(),
+        ValueRef::Static(text) => text.into(),
+        ValueRef::Text(text) => text.to_owned().into(),
+    }
+}
