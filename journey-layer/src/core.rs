@@ -1,28 +1,21 @@
-//! What all layers of one pipeline share, and what one layer keeps for its subscriber.
+//! What all layers of one pipeline share.
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
-use journey_schema::{Attr, HISTORICAL_DUPLICATE_SCOPE, SpanName};
+use journey_schema::{HISTORICAL_DUPLICATE_SCOPE, SpanName};
 use parking_lot::Mutex;
-use tracing_core::dispatcher::WeakDispatch;
 
 use crate::callsites::Site;
 use crate::clock;
-use crate::config::{LayerConfig, OnDuplicate};
-use crate::decide::Decision;
-use crate::duplicates::{Duplicates, Origin};
-use crate::layer::WalkFrom;
+use crate::config::LayerConfig;
+use crate::duplicates::Duplicates;
+use crate::layer_state::LayerState;
 use crate::lifecycle::LiveSpan;
-use crate::placeholder::Placeholders;
-use crate::record::{ParentSpan, SpanRecord};
-use crate::sampling;
 use crate::sink::Sink;
 use crate::stats::{Count, Reason, Stats};
-use crate::table::{Entry, Original, Table};
-use crate::visitor::Pending;
 use crate::warn::Warnings;
 
 /// Shared by all layers of one pipeline.
@@ -37,18 +30,6 @@ pub(crate) struct Core {
     layers: Mutex<Vec<Weak<LayerState>>>,
     live: AtomicUsize,
     closed: AtomicBool,
-}
-
-/// One layer: the spans of one subscriber.
-pub(crate) struct LayerState {
-    pub(crate) number: u64,
-    pub(crate) core: Arc<Core>,
-    pub(crate) table: Table,
-    pub(crate) placeholders: Placeholders,
-    /// The subscriber that the layer is part of, once it is known.
-    pub(crate) dispatch: OnceLock<WeakDispatch>,
-    /// Looks the spans of that subscriber up.
-    pub(crate) walk: OnceLock<WalkFrom>,
 }
 
 impl Core {
@@ -157,225 +138,31 @@ impl Core {
             let evicted = self.duplicates.close(key, now);
             self.stats.count(Reason::Evicted, Count { spans: evicted, events: 0 });
         }
-        self.live.fetch_sub(1, Relaxed);
+        self.give_place();
         self.sink.submit(record);
+    }
+
+    /// Takes one of the places for open spans; `false` when there is none.
+    pub(crate) fn take_place(&self) -> bool {
+        let free = self.live.fetch_add(1, Relaxed) < self.config.max_live;
+        if !free {
+            self.give_place();
+        }
+        free
+    }
+
+    pub(crate) fn give_place(&self) {
+        self.live.fetch_sub(1, Relaxed);
+    }
+
+    /// Makes a layer's spans part of the census, the sweep and the shutdown.
+    pub(crate) fn add_layer(&self, layer: &Arc<LayerState>) {
+        let mut layers = self.layers.lock();
+        layers.retain(|layer| layer.strong_count() > 0);
+        layers.push(Arc::downgrade(layer));
     }
 
     fn layers(&self) -> Vec<Arc<LayerState>> {
         self.layers.lock().iter().filter_map(Weak::upgrade).collect()
     }
-}
-
-impl LayerState {
-    pub(crate) fn new(core: Arc<Core>) -> Arc<Self> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let state = Arc::new(Self {
-            number: NUMBER.fetch_add(1, Relaxed),
-            core: core.clone(),
-            table: Table::new(),
-            placeholders: Placeholders::default(),
-            dispatch: OnceLock::new(),
-            walk: OnceLock::new(),
-        });
-        let mut layers = core.layers.lock();
-        layers.retain(|layer| layer.strong_count() > 0);
-        layers.push(Arc::downgrade(&state));
-        drop(layers);
-        state
-    }
-
-    /// Opens the span `id`, or rejects it: `record` holds the attributes it was created with.
-    pub(crate) fn open(&self, id: u64, site: &'static Site, decision: Box<Decision>, mut record: Box<SpanRecord>) {
-        let core = &*self.core;
-        core.stats.span_started();
-        let origin = Origin { layer: self.number, id };
-        let name = record.name;
-        if let Some((reason, original)) = decision.duplicate {
-            return self.reject(id, site, reason, name, original, &record);
-        }
-        if let Some(parent) = &decision.parent {
-            record.parent = Some(ParentSpan { span_id: parent.span_id(), is_remote: parent.is_remote() });
-            record.trace_state = parent.trace_state().clone();
-        }
-        let mut live = LiveSpan::new(record, site);
-        let has_id = live.record.attribute(Attr::RequestId).is_some();
-        let verdict = match decision.sibling {
-            // Without ids, a sequence inside a sequence can only be the same one.
-            Some(around) if !has_id => Err(self.original(Origin { id: around, ..origin })),
-            _ => self.claim(&mut live, origin),
-        };
-        if let Err(original) = verdict {
-            let reason = if name == SpanName::LlmRequest { Reason::SameId } else { Reason::SameSequence };
-            return self.reject(id, site, reason, name, Some(original), &live.record);
-        }
-        if core.live.fetch_add(1, Relaxed) >= core.config.max_live {
-            core.live.fetch_sub(1, Relaxed);
-            self.forget_claim(live);
-            core.stats.span(Reason::LiveLimit);
-            core.warn(site, Reason::LiveLimit, format_args!("{} spans are open", core.config.max_live));
-            return self.table.insert(id, Entry::Rejected { name: Some(name), original: None });
-        }
-        if name.is_journey() {
-            live.keys.span = Some(core.duplicates.open_span(live.record.trace_id, live.record.span_id, name, origin));
-        }
-        self.table.insert(id, Entry::Live(live));
-    }
-
-    /// Takes the key that the span's `gen_ai.request.id` stands for.
-    fn claim(&self, live: &mut LiveSpan, origin: Origin) -> Result<(), Original> {
-        let name = live.record.name;
-        let id = live.record.attribute(Attr::RequestId);
-        let key =
-            id.and_then(|id| id.as_str()).and_then(|id| self.core.duplicates.id_key(name, live.record.trace_id, id));
-        if let Some(key) = key {
-            self.core.duplicates.claim(key, name, origin).map_err(|seen| self.original(seen.origin))?;
-            *live.keys.by_id(name) = Some(key);
-        }
-        Ok(())
-    }
-
-    fn forget_claim(&self, mut live: LiveSpan) {
-        if let Some(key) = live.keys.by_id(live.record.name) {
-            self.core.duplicates.release(*key);
-        }
-    }
-
-    /// What is known here of a span that this process made.
-    pub(crate) fn original(&self, origin: Origin) -> Original {
-        if origin.layer != self.number {
-            return Original { id: None, family: None };
-        }
-        let family = self.table.with(origin.id, |entry| match entry {
-            Entry::Live(live) => Some(live.family()),
-            Entry::Exported(family) => Some(family.clone()),
-            Entry::Rejected { .. } | Entry::SampledOut(_) => None,
-        });
-        Original { id: Some(origin.id), family: family.flatten() }
-    }
-
-    /// Refuses a span: counts it, warns, and hands what it brings to the original.
-    pub(crate) fn reject(
-        &self,
-        id: u64,
-        site: &'static Site,
-        reason: Reason,
-        name: SpanName,
-        original: Option<Original>,
-        record: &SpanRecord,
-    ) {
-        let core = &*self.core;
-        core.stats.span(reason);
-        core.warn(site, reason, format_args!("a second {} was refused", name.name()));
-        if let Some(original) = original.as_ref().and_then(|original| original.id) {
-            self.merge(original, record.attributes().map(|(attr, value)| (attr, value.to_owned())).collect());
-        }
-        self.table.insert(id, Entry::Rejected { name: Some(name), original });
-        assert!(
-            core.config.duplicates != OnDuplicate::Panic,
-            "{reason}: a second {} at {}:{}",
-            name.name(),
-            site.metadata.file().unwrap_or("?"),
-            site.metadata.line().unwrap_or(0),
-        );
-    }
-
-    /// Sets on the live span `original` the attributes that it lacks.
-    pub(crate) fn merge(&self, original: u64, attributes: Pending) {
-        if self.core.config.duplicates != OnDuplicate::Merge {
-            return;
-        }
-        self.table.with_live(original, |live| {
-            for (attr, value) in &attributes {
-                if live.record.name.attributes().contains(attr) && live.record.attribute(*attr).is_none() {
-                    live.record.set_attribute(*attr, value.as_ref());
-                }
-            }
-        });
-    }
-
-    /// Sets attributes on the span `id` after its creation.
-    pub(crate) fn record(&self, id: u64, attributes: Pending) {
-        let request_id = attributes.iter().any(|(attr, _)| *attr == Attr::RequestId);
-        let original = self.table.with(id, |entry| match entry {
-            Entry::Live(live) => {
-                for (attr, value) in &attributes {
-                    live.record.set_attribute(*attr, value.as_ref());
-                }
-                None
-            }
-            Entry::Rejected { original, .. } => original.as_ref().and_then(|original| original.id),
-            Entry::Exported(_) => {
-                self.core.stats.span(Reason::LateAttribute);
-                None
-            }
-            Entry::SampledOut(_) => None,
-        });
-        if let Some(original) = original.flatten() {
-            self.merge(original, attributes);
-        } else if request_id {
-            self.claim_late(id);
-        }
-    }
-
-    /// A request id that came after the span's creation may show that the span is a duplicate.
-    fn claim_late(&self, id: u64) {
-        let duplicates = &self.core.duplicates;
-        // Two locks are never held at once: look, claim, then write down what was claimed.
-        let looked = self.table.with_live(id, |live| {
-            let record = &live.record;
-            let request_id = record.attribute(Attr::RequestId)?.as_str()?;
-            let key = duplicates.id_key(record.name, record.trace_id, request_id)?;
-            (!live.is_finished()).then_some((record.name, key))
-        });
-        let Some((name, key)) = looked.flatten() else { return };
-        match duplicates.claim(key, name, Origin { layer: self.number, id }) {
-            Ok(()) => {
-                let before = self.table.with_live(id, |live| live.keys.by_id(name).replace(key));
-                match before {
-                    Some(Some(before)) if before != key => duplicates.release(before),
-                    Some(_) => {}
-                    // Closed in the meantime by another thread.
-                    None => duplicates.release(key),
-                }
-            }
-            Err(seen) => self.reject_late(id, self.original(seen.origin)),
-        }
-    }
-
-    /// Turns an open span into a rejected one; its events so far go with it.
-    fn reject_late(&self, id: u64, original: Original) {
-        let Some(Entry::Live(live)) = self.table.remove(id) else { return };
-        let core = &*self.core;
-        core.live.fetch_sub(1, Relaxed);
-        core.stats.count(Reason::DuplicateSpan, Count { spans: 0, events: live.record.events().len() as u64 });
-        if let Some(key) = live.keys.span {
-            core.duplicates.release(key);
-        }
-        let name = live.record.name;
-        let reason = if name == SpanName::LlmRequest { Reason::SameId } else { Reason::SameSequence };
-        self.reject(id, live.site, reason, name, Some(original), &live.record);
-    }
-
-    pub(crate) fn end_all(&self) {
-        self.placeholders.clear();
-        for live in self.table.sweep(|_| true) {
-            self.core.close(live);
-        }
-    }
-}
-
-impl Drop for LayerState {
-    fn drop(&mut self) {
-        // The subscriber is gone, and no close will come for what is still open.
-        for live in self.table.sweep(|_| true) {
-            self.core.close(live);
-        }
-    }
-}
-
-/// The parentless record of a span that begins now.
-pub(crate) fn new_record(name: SpanName, decision: &Decision) -> Box<SpanRecord> {
-    let start_ns = clock::monotonic_ns();
-    let anchor_ns = decision.anchor_ns.unwrap_or_else(clock::anchor_ns);
-    Box::new(SpanRecord::new(name, decision.trace_id, sampling::new_span_id(), start_ns, anchor_ns))
 }

@@ -5,7 +5,7 @@ use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceId};
 
 use crate::__private::Parent;
-use crate::core::LayerState;
+use crate::layer_state::LayerState;
 use crate::propagation::{self, Remote};
 use crate::sampling;
 use crate::stats::Reason;
@@ -156,7 +156,7 @@ impl LayerState {
     fn handed_off(&self, parent: &SpanContext, from_journey: bool) -> Option<(Reason, Option<Original>)> {
         match self.core.duplicates.span(parent.trace_id(), parent.span_id()) {
             Some(seen) => {
-                let original = self.original(seen.origin);
+                let original = self.original(seen);
                 let original = match (seen.name, &original.family) {
                     (SpanName::LlmCore, Some(family)) => {
                         let family = family.clone();
@@ -180,7 +180,7 @@ impl LayerState {
         }
         let parent = id.and_then(|id| self.table.with_live(id, |live| live.record.parent)).flatten();
         let seen = parent.and_then(|parent| self.core.duplicates.span(family.context.trace_id(), parent.span_id));
-        seen.map_or(Original { id: None, family: Some(family) }, |seen| self.original(seen.origin))
+        seen.map_or(Original { id: None, family: Some(family) }, |seen| self.original(seen))
     }
 
     /// The `llm_request` of the journey around a span, if there is a journey around it.
@@ -193,7 +193,7 @@ impl LayerState {
 
     fn family_of(&self, context: &SpanContext) -> Option<Family> {
         let seen = self.core.duplicates.span(context.trace_id(), context.span_id())?;
-        self.original(seen.origin).family
+        self.original(seen).family
     }
 
     fn enclosing_core(&self, walk: Walk<'_>) -> Option<u64> {

@@ -47,6 +47,13 @@ pub(crate) struct Seen {
     closed_ns: Option<i64>,
 }
 
+impl Seen {
+    /// Whether the span is only remembered.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed_ns.is_some()
+    }
+}
+
 #[derive(Default)]
 struct Shard {
     seen: HashMap<u64, Seen, IdentityHasher>,

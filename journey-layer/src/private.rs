@@ -9,11 +9,11 @@ use tracing_core::span::{Id, Record};
 pub use journey_schema::{AbortReason, Event, FinishStatus, Phase, ScheduleKind, SpanName};
 pub use tracing;
 
-use crate::core::LayerState;
 use crate::decide::{Decision, Verdict};
 use crate::headers::Headers;
 pub use crate::instrument::{Entered, Instrumented, enter, instrument};
 use crate::layer::JourneyLayer;
+use crate::layer_state::LayerState;
 use crate::placeholder;
 pub use crate::progress::Progress;
 use crate::stats::Reason;

@@ -22,51 +22,70 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::Value;
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 use parking_lot::Mutex;
+use tracing_core::Subscriber;
 use tracing_core::dispatcher::DefaultGuard;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Filtered;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LayerConfig;
 use crate::core::Core;
 use crate::error::FlushError;
-use crate::layer::JourneyLayer;
+use crate::layer::{JourneyFilter, JourneyLayer};
 use crate::record::{SpanRecord, SpanStatus, ValueRef};
 use crate::sink::Sink;
 use crate::stats::{Count, JourneyStats, Stats};
 
 /// Catches every journey of this thread until it is dropped: a registry with the journey layer alone, as the thread's
-/// default subscriber.
+/// default subscriber. Step tracing is on.
 ///
 /// Spans are there as soon as they have ended; nothing runs in the background.
 #[must_use = "the capture ends when it is dropped"]
 pub fn capture() -> Capture {
-    capture_with(LayerConfig { step_sample_rate: 1.0, ..LayerConfig::default() })
+    Capture::default().install()
 }
 
+/// [`capture`] with the layer's settings of `builder`; what it says of exporters is not looked at.
+#[must_use = "the capture ends when it is dropped"]
 pub(crate) fn capture_with(config: LayerConfig) -> Capture {
-    let mut capture = Capture::new(config);
-    let layer = JourneyLayer::new(capture.core.clone(), true);
-    capture.guard = Some(tracing_subscriber::registry().with(layer).set_default());
-    capture
+    Capture::new(config).install()
 }
 
 /// What [`capture`] caught.
 pub struct Capture {
     core: Arc<Core>,
     sink: Arc<MemorySink>,
-    // Dropped last: the guard gives the thread its former subscriber back.
     guard: Option<DefaultGuard>,
 }
 
+impl Default for Capture {
+    fn default() -> Self {
+        Self::new(LayerConfig { step_sample_rate: 1.0, ..LayerConfig::default() })
+    }
+}
+
 impl Capture {
+    /// A capture with the layer's settings of `builder`, for a subscriber of the test's own: see [`Self::layer`].
     pub(crate) fn new(config: LayerConfig) -> Self {
         let stats = Arc::new(Stats::new());
         let sink = Arc::new(MemorySink { stats: stats.clone(), spans: Mutex::default() });
         Self { core: Core::new(config, sink.clone(), stats), sink, guard: None }
     }
 
-    pub(crate) fn core(&self) -> Arc<Core> {
-        self.core.clone()
+    /// The layer to add to a subscriber, as [`Journey::layer`](crate::Journey::layer) makes it.
+    pub fn layer<S>(&self) -> Filtered<JourneyLayer, JourneyFilter, S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        JourneyLayer::new(self.core.clone(), false).with_filter(JourneyFilter)
+    }
+
+    fn install(mut self) -> Self {
+        let layer = JourneyLayer::new(self.core.clone(), true);
+        self.guard = Some(tracing_subscriber::registry().with(layer).set_default());
+        self
     }
 
     /// The spans that have ended, in the order in which they did.
@@ -94,6 +113,7 @@ impl Capture {
 impl Drop for Capture {
     fn drop(&mut self) {
         self.core.end_all();
+        self.guard.take();
     }
 }
 
