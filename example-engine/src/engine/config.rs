@@ -35,7 +35,7 @@ pub enum SchedulingPolicy {
     /// First come, first served.
     #[default]
     Fcfs,
-    /// Lowest `priority` first, then first come. A higher one preempts a lower one.
+    /// Lowest `priority` first, then first come; the last of this order is preempted first.
     Priority,
 }
 

@@ -6,6 +6,14 @@ pub enum EngineError {
     /// The request itself is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// The prompt leaves no room for an output token.
+    #[error("the prompt has {len} tokens, the model takes at most {max}; shorten it")]
+    PromptTooLong {
+        /// Its tokens.
+        len: usize,
+        /// Most tokens of a prompt.
+        max: usize,
+    },
     /// It could never run with this model and this KV cache, however long it waited.
     #[error(
         "the sequence needs {needed} tokens of KV cache, the engine has {available}; shorten the prompt or lower max_tokens"
@@ -28,6 +36,13 @@ pub enum EngineError {
     /// The core's thread has ended.
     #[error("the engine core is dead: {0}")]
     Dead(String),
+}
+
+impl EngineError {
+    /// Whether the same sequence would be refused however often it came, because it cannot fit.
+    pub fn is_never(&self) -> bool {
+        matches!(self, Self::PromptTooLong { .. } | Self::NeverFits { .. })
+    }
 }
 
 /// Why a core did not start.

@@ -2,12 +2,15 @@
 
 mod client;
 mod config;
+mod core;
 mod error;
 mod request;
+mod scheduler;
 mod stats;
 
 pub use client::{EngineCore, OutputStream};
 pub use config::{EngineConfig, SchedulingPolicy};
 pub use error::{EngineError, StartError};
 pub use request::{EngineCoreOutput, EngineCoreRequest, FinishReason, SamplingParams};
+pub use scheduler::Scheduler;
 pub use stats::SchedulerStats;

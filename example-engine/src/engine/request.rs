@@ -17,7 +17,7 @@ pub struct SamplingParams {
     pub seed: Option<u64>,
     /// Tokens that end the sequence, beside the model's end-of-sequence tokens.
     pub stop_token_ids: Vec<u32>,
-    /// Go on to `max_tokens` whatever end-of-sequence or stop token comes.
+    /// Go on past end-of-sequence tokens; stop tokens still end the sequence.
     pub ignore_eos: bool,
 }
 

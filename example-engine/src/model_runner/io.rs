@@ -22,6 +22,8 @@ pub struct SchedulerOutput {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScheduledSequence {
+    /// The scheduler's number of the sequence, never used twice.
+    pub number: u64,
     /// The sequence's id, for messages alone.
     pub request_id: String,
     /// The tokens to compute.
