@@ -38,9 +38,29 @@ pub use error::FlushError;
 pub use headers::Headers;
 pub use in_journey::{InJourney, Journeyed};
 pub use interop::{NotJourney, not_journey};
+pub use journey_macros::{journey_event, journey_record, journey_span};
 pub use journey_schema::{AbortReason, Event, FinishStatus, Phase, ScheduleKind, SpanName};
 pub use layer::{JourneyFilter, JourneyLayer};
 pub use progress::Progress;
 pub use propagation::{Carrier, handoff};
 pub use stats::{JourneyStats, Ledger, Reason};
 pub use {opentelemetry, opentelemetry_sdk, tracing};
+
+/// The function-like macros, for a glob import beside the attribute.
+///
+/// Rust has one namespace for `#[journey_span]` and `journey_span!`, so that one path cannot lead to both:
+/// `journey_layer::journey_span` is the attribute, `journey_layer::macros::journey_span` the expression. A file
+/// that needs both writes
+///
+/// ```
+/// use journey_layer::{journey_span, macros::*};
+///
+/// #[journey_span(scope = "vllm.api")]
+/// fn handle() {
+///     let core = journey_span!(scope = "vllm.scheduler");
+///     # drop(core);
+/// }
+/// ```
+pub mod macros {
+    pub use journey_macros::{journey_event, journey_record, journey_span_expr as journey_span};
+}

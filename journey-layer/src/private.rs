@@ -20,6 +20,9 @@ use crate::stats::Reason;
 use crate::table::Entry;
 use crate::ticket;
 
+#[path = "value.rs"]
+pub mod value;
+
 /// Where the parent of a new span is looked for first.
 #[derive(Clone, Copy)]
 pub enum Parent<'a> {
@@ -160,14 +163,20 @@ pub fn failed(span: &tracing::Span, name: SpanName, error: &dyn Display) {
     }
 }
 
-/// A span that [`record_current`] found.
-pub struct Target<'a> {
-    dispatch: &'a Dispatch,
+/// Runs the body of a function whose `Err` is looked at. Behind this bound the closure may give away what it holds.
+#[inline]
+pub fn call<R>(body: impl FnOnce() -> R) -> R {
+    body()
+}
+
+/// A span that [`enclosing`] found.
+pub struct Target {
+    dispatch: Dispatch,
     id: Id,
     metadata: &'static Metadata<'static>,
 }
 
-impl Target<'_> {
+impl Target {
     /// Sets one attribute.
     pub fn record(&self, key: &'static str, value: &dyn tracing::Value) {
         if let Some(field) = self.metadata.fields().field(key) {
@@ -177,21 +186,21 @@ impl Target<'_> {
     }
 }
 
-/// Runs `record` on the nearest enclosing span whose name is one of `owners`; not at all where it is sampled out.
+/// The nearest enclosing span whose name is one of `owners`; none where it is sampled out.
 ///
 /// Without a layer the current span is taken if it is one of these; the spans around it cannot be told apart.
-pub fn record_current(owners: &'static [SpanName], record: impl FnOnce(&Target<'_>)) {
-    let Some(dispatch) = dispatcher::get_default(|dispatch| Some(dispatch.clone())) else { return };
-    let current = dispatch.current_span();
-    let (Some(id), Some(metadata)) = (current.id(), current.metadata()) else { return };
+pub fn enclosing(owners: &'static [SpanName]) -> Option<Target> {
+    let dispatch = dispatcher::get_default(Dispatch::clone);
+    let (id, metadata) = {
+        let current = dispatch.current_span();
+        (current.id()?.clone(), current.metadata()?)
+    };
     let Some(layer) = dispatch.downcast_ref::<JourneyLayer>() else {
-        if owners.iter().any(|owner| owner.name() == metadata.name()) {
-            record(&Target { dispatch: &dispatch, id: id.clone(), metadata });
-        }
-        return;
+        let owned = owners.iter().any(|owner| owner.name() == metadata.name());
+        return owned.then_some(Target { dispatch, id, metadata });
     };
     let mut found = None;
-    layer.state.walk_from(&dispatch, Some(id), &mut |id| {
+    layer.state.walk_from(&dispatch, Some(&id), &mut |id| {
         let here = layer.state.table.with(id, |entry| match entry {
             Entry::Live(live) if owners.contains(&live.record.name) => Some(Some(live.site.metadata)),
             Entry::SampledOut(name) if owners.contains(name) => Some(None),
@@ -199,64 +208,12 @@ pub fn record_current(owners: &'static [SpanName], record: impl FnOnce(&Target<'
         });
         match here.flatten() {
             Some(metadata) => {
-                found = metadata.map(|metadata| (id, metadata));
+                found = metadata.map(|metadata| (Id::from_u64(id), metadata));
                 true
             }
             None => false,
         }
     });
-    if let Some((id, metadata)) = found {
-        record(&Target { dispatch: &dispatch, id: Id::from_u64(id), metadata });
-    }
-}
-
-/// Compile-time checks of attribute types. Each returns its argument, so that the expansion reads like the call.
-pub mod value {
-    /// Values of integer attributes: any integer up to 64 bits, or an `Option` of one.
-    #[diagnostic::on_unimplemented(
-        message = "this attribute takes an integer, not `{Self}`",
-        label = "expected an integer (or an `Option` of one)"
-    )]
-    pub trait Int: tracing::Value {}
-
-    /// Values of floating-point attributes: `f32`, `f64`, or an `Option` of one.
-    #[diagnostic::on_unimplemented(
-        message = "this attribute takes a float, not `{Self}`",
-        label = "expected `f64` or `f32` (or an `Option` of one)"
-    )]
-    pub trait Float: tracing::Value {}
-
-    /// Values of text attributes: `str`, `String`, or an `Option` of one. `%value` takes any `Display`.
-    #[diagnostic::on_unimplemented(
-        message = "this attribute takes text, not `{Self}`",
-        label = "expected `&str` or `String`",
-        note = "write `%value` to record it with `Display`"
-    )]
-    pub trait Text: tracing::Value {}
-
-    macro_rules! implement {
-        ($kind:ident: $($ty:ty),+) => { $(impl $kind for $ty {} impl $kind for Option<$ty> {})+ };
-    }
-    implement!(Int: u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
-    implement!(Float: f32, f64);
-    implement!(Text: String, &str);
-    impl Text for str {}
-
-    /// Checks an integer.
-    #[inline]
-    pub fn int<T: Int + ?Sized>(value: &T) -> &T {
-        value
-    }
-
-    /// Checks a float.
-    #[inline]
-    pub fn float<T: Float + ?Sized>(value: &T) -> &T {
-        value
-    }
-
-    /// Checks a text.
-    #[inline]
-    pub fn text<T: Text + ?Sized>(value: &T) -> &T {
-        value
-    }
+    let (id, metadata) = found?;
+    Some(Target { dispatch, id, metadata })
 }

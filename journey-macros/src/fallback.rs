@@ -1,0 +1,33 @@
+//! After a mistake: the messages, and code that compiles as if there had been none. One mistake, one error.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::quote;
+
+use crate::valid::default_crate;
+
+/// The messages and the item as it was.
+pub(crate) fn item(error: syn::Error, item: TokenStream) -> TokenStream {
+    let messages = error.into_compile_error();
+    quote!(#messages #item)
+}
+
+/// The messages and a `()`.
+pub(crate) fn unit(error: syn::Error) -> TokenStream {
+    let messages = error.into_compile_error();
+    quote!({ #messages })
+}
+
+/// The messages and a `Span`.
+pub(crate) fn span(error: syn::Error, input: TokenStream) -> TokenStream {
+    let messages = error.into_compile_error();
+    let krate = crate_path(input).unwrap_or_else(default_crate);
+    quote!({ #messages #krate::__private::tracing::Span::none() })
+}
+
+/// The path in `crate = path`, found in arguments that may not parse.
+fn crate_path(input: TokenStream) -> Option<TokenStream> {
+    let mut tokens = input.into_iter().skip_while(|token| token.to_string() != "crate");
+    let (_, equals) = (tokens.next()?, tokens.next()?);
+    let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
+    (equals.to_string() == "=").then(|| tokens.take_while(|token| !is_comma(token)).collect())
+}
