@@ -1,1 +1,9 @@
+//! The `journey` command, as a library: reading OTLP, checking it against the schema, reporting where requests spent
+//! their time, and a live page.
 
+pub mod check;
+pub mod latency;
+pub mod model;
+pub mod names;
+pub mod read;
+pub mod time;
