@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use journey_layer::tracing::dispatcher;
 use rand::RngExt;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -36,7 +37,10 @@ impl EngineCore {
             shutdown: None,
         };
         core.publish_stats();
-        std::thread::Builder::new().name("engine-core".to_owned()).spawn(move || core.run())?;
+        // The caller's subscriber, which need not be the process's: a journey's two spans belong to one.
+        let dispatch = dispatcher::get_default(Clone::clone);
+        let run = move || dispatcher::with_default(&dispatch, || core.run());
+        std::thread::Builder::new().name("engine-core".to_owned()).spawn(run)?;
         Ok(Self { commands, shared })
     }
 }
