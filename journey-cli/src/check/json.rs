@@ -68,6 +68,7 @@ struct Location<'a> {
 
 fn location(at: At, files: &[String]) -> Location<'_> {
     let (line, resource_spans) = match at.place {
+        Place::File => (None, None),
         Place::Line(line) => (Some(line), None),
         Place::Message(number) => (None, Some(number)),
     };

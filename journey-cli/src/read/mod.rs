@@ -46,6 +46,8 @@ pub struct At {
 /// A place in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
+    /// The file as a whole.
+    File,
     /// Of a text: the line, from 1.
     Line(u32),
     /// Of a protobuf: which `ResourceSpans`, from 1.
@@ -63,6 +65,7 @@ impl At {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::File => Ok(()),
             Self::Line(line) => write!(f, ":{line}"),
             Self::Message(number) => write!(f, ", ResourceSpans {number}"),
         }
@@ -143,7 +146,7 @@ pub fn read_files(files: &[String], sink: &mut dyn Sink) {
             if name == "-" { Ok(Box::new(io::stdin().lock())) } else { open(name) };
         match opened {
             Ok(input) => read(bar.wrap_read(input), file, sink),
-            Err(error) => sink.problem(Problem { at: At { file, place: Place::Line(0) }, error: ReadError::Io(error) }),
+            Err(error) => sink.problem(Problem { at: At { file, place: Place::File }, error: ReadError::Io(error) }),
         }
     }
     bar.finish_and_clear();
@@ -164,7 +167,7 @@ fn bar_style() -> ProgressStyle {
 
 /// Reads one input, whichever of the formats it is in.
 pub fn read(input: impl Read, file: u32, sink: &mut dyn Sink) {
-    let at = At { file, place: Place::Line(1) };
+    let at = At { file, place: Place::File };
     match sniff(input) {
         Ok((first, input)) => match first.as_slice() {
             [] => sink.problem(Problem { at, error: ReadError::Empty }),
@@ -189,7 +192,7 @@ fn plain(first: &[u8], input: impl Read, file: u32, sink: &mut dyn Sink) {
         [byte, ..] if byte.is_ascii_graphic() => json::read(input, file, sink),
         bytes => {
             let shown: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-            let at = At { file, place: Place::Line(1) };
+            let at = At { file, place: Place::File };
             sink.problem(Problem { at, error: ReadError::UnknownFormat(shown.join(" ")) });
         }
     }

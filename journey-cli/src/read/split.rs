@@ -13,7 +13,7 @@ use memchr::memchr;
 use super::scan::{Scan, Step};
 
 /// The largest span, resource or scope that is read; a larger one is reported and skipped.
-pub(crate) const MAX_PIECE: usize = 64 << 20;
+pub(crate) const MAX_PIECE: usize = 16 << 20;
 
 const CHUNK: usize = 1 << 20;
 
