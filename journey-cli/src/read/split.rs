@@ -252,7 +252,10 @@ impl<R: Read> Splitter<R> {
             let (passed, step) = scan.run(&self.buf[self.pos..self.filled]);
             self.pos += passed;
             match step {
-                Step::Done => break,
+                Step::Done => {
+                    keep &= self.pos - start <= MAX_PIECE;
+                    break;
+                }
                 Step::NewLine => {
                     self.line += 1;
                     let kept = self.pos - start;

@@ -58,7 +58,7 @@ fn monotonic(at: u64) -> f64 {
 }
 
 pub(crate) fn trace_id(i: u64) -> String {
-    format!("{:032x}", u128::from(i) << 64 | u128::from(i + 1) * 0x9e37_79b9)
+    format!("{:032x}", (u128::from(i) << 64) | (u128::from(i + 1) * 0x9e37_79b9))
 }
 
 pub(crate) fn span_id(i: u64, k: u64) -> String {
@@ -173,7 +173,7 @@ pub(crate) fn journey(i: u64, shape: Shape) -> Vec<Spanned> {
     let mut list = attributes([
         ("gen_ai.request.id", string(&format!("cmpl-{i:04}"))),
         ("http.route", string("/v1/completions")),
-        ("gen_ai.response.model", string(if i % 3 == 0 { "small-lm" } else { "large-lm" })),
+        ("gen_ai.response.model", string(if i.is_multiple_of(3) { "small-lm" } else { "large-lm" })),
         ("gen_ai.usage.prompt_tokens", int(60)),
         ("gen_ai.request.temperature", double(0.7)),
         ("gen_ai.request.top_p", double(1.0)),
