@@ -12,11 +12,12 @@ use tracing::Span;
 use crate::__private::{Event, SpanName, failed, with_layer};
 use crate::instrument::{enter, mark};
 use crate::lifecycle::Ending;
+use crate::macros::journey_event;
 
 /// Keeps a journey span for as long as a stream, a response body or a future lives.
 ///
 /// ```
-/// use journey_layer::{InJourney, journey_event, journey_span};
+/// use journey_layer::{InJourney, macros::*};
 ///
 /// # fn response(stream: impl futures_core::Stream<Item = u32> + 'static) -> impl futures_core::Stream<Item = u32> {
 /// let span = journey_span!(scope = "vllm.api");
@@ -70,14 +71,7 @@ pin_project! {
 /// The response was read to its end.
 fn departed(span: &Span, ended: &AtomicBool) {
     if !ended.swap(true, Relaxed) && owes_terminal(span) {
-        tracing::event!(
-            name: "api.DEPARTED",
-            target: "vllm.api",
-            parent: span,
-            tracing::Level::INFO,
-            {},
-            "api.DEPARTED"
-        );
+        journey_event!(span, DEPARTED);
     }
 }
 

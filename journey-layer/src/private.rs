@@ -14,6 +14,7 @@ use crate::headers::Headers;
 pub use crate::instrument::{Entered, Instrumented, enter, instrument};
 use crate::layer::JourneyLayer;
 use crate::layer_state::LayerState;
+use crate::macros::journey_event;
 use crate::placeholder;
 pub use crate::progress::Progress;
 use crate::stats::Reason;
@@ -153,12 +154,8 @@ pub(crate) fn with_layer<T>(span: &tracing::Span, f: impl FnOnce(&LayerState, u6
 #[cold]
 pub fn failed(span: &tracing::Span, name: SpanName, error: &dyn Display) {
     match name {
-        SpanName::LlmRequest => {
-            tracing::event!(name: "api.ABORTED", target: "vllm.api", parent: span, tracing::Level::INFO, { "reason" = "generation_error", "error" = %error }, "api.ABORTED")
-        }
-        SpanName::LlmCore => {
-            tracing::event!(name: "journey.FINISHED", target: "vllm.scheduler", parent: span, tracing::Level::INFO, { "finish.status" = "error" }, "journey.FINISHED")
-        }
+        SpanName::LlmRequest => journey_event!(span, ABORTED, reason = generation_error, error = %error),
+        SpanName::LlmCore => journey_event!(span, FINISHED, status = error),
         SpanName::SchedulerStep | SpanName::ModelForward => {}
     }
 }

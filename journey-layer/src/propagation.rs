@@ -19,7 +19,7 @@ pub type Carrier = HashMap<String, String>;
 ///
 /// ```
 /// let _capture = journey_layer::testing::capture();
-/// let span = journey_layer::journey_span!(scope = "vllm.api");
+/// let span = journey_layer::macros::journey_span!(scope = "vllm.api");
 /// let carrier = journey_layer::handoff(&span);
 /// assert_eq!(carrier["x-vllm-journey-sampled"], "1");
 /// assert!(carrier["traceparent"].starts_with("00-"));

@@ -146,6 +146,11 @@ impl Stats {
         self.events_started.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn started(&self, count: Count) {
+        self.spans_started.fetch_add(count.spans, Relaxed);
+        self.events_started.fetch_add(count.events, Relaxed);
+    }
+
     pub(crate) fn exported(&self, count: Count) {
         self.spans_exported.fetch_add(count.spans, Relaxed);
         self.events_exported.fetch_add(count.events, Relaxed);
@@ -194,7 +199,7 @@ impl Stats {
 ///
 /// ```
 /// let capture = journey_layer::testing::capture();
-/// let span = journey_layer::journey_span!(scope = "vllm.api");
+/// let span = journey_layer::macros::journey_span!(scope = "vllm.api");
 /// assert_eq!(capture.stats().spans.live, 1);
 /// drop(span);
 /// let stats = capture.stats();
