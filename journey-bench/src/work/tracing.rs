@@ -1,0 +1,118 @@
+//! Plain `tracing`, as one writes it by hand.
+
+use tracing::field::Empty;
+use tracing::{Level, Span};
+
+use super::{Progress, ROUTE, Request, Vocabulary, seconds};
+use crate::cpu::monotonic_ns;
+
+/// `tracing` macros with explicit spans. With `CLOCK` the engine reads the clock for each event, as it must for a layer
+/// that does not; without it the calls say what ours say.
+pub struct Tracing<const CLOCK: bool>;
+
+macro_rules! api_event {
+    ($span:expr, $name:literal) => {{
+        let now = CLOCK.then(monotonic_ns);
+        tracing::event!(name: $name, target: "vllm.api", parent: &*$span, Level::INFO, {
+            "event.ts.monotonic" = now.map(seconds)
+        })
+    }};
+}
+
+macro_rules! core_event {
+    ($span:expr, $ident:literal, $progress:ident $(, $key:literal = $value:literal)?) => {{
+        let now = CLOCK.then(monotonic_ns);
+        tracing::event!(
+            name: concat!("journey.", $ident), target: "vllm.scheduler", parent: &*$span, Level::INFO, {
+                "event.type" = $ident,
+                "ts.monotonic" = now.map(seconds),
+                "ts.monotonic_ns" = now,
+                "scheduler.step" = $progress.step,
+                "phase" = $progress.phase.as_str(),
+                "prefill.done_tokens" = $progress.prefill_done,
+                "prefill.total_tokens" = $progress.prefill_total,
+                "prefill.recomputed_tokens" = $progress.recomputed,
+                "decode.done_tokens" = $progress.decode_done,
+                "decode.max_tokens" = $progress.decode_max,
+                "num_preemptions" = $progress.preemptions
+                $(, $key = $value)?
+            }
+        )
+    }};
+}
+
+impl<const CLOCK: bool> Vocabulary for Tracing<CLOCK> {
+    type Span = Span;
+
+    fn request(&self, request: &Request) -> Span {
+        tracing::span!(
+            target: "vllm.api",
+            parent: None,
+            Level::INFO,
+            "llm_request",
+            "gen_ai.request.id" = request.id,
+            "http.route" = ROUTE,
+            "gen_ai.request.max_tokens" = request.max_tokens,
+            "gen_ai.request.temperature" = request.temperature,
+            "gen_ai.request.top_p" = request.top_p,
+            "gen_ai.request.n" = request.n,
+            "gen_ai.usage.prompt_tokens" = Empty,
+            "gen_ai.usage.completion_tokens" = Empty
+        )
+    }
+
+    fn sequence(&self, request: &Request, parent: &Span) -> Span {
+        tracing::span!(
+            target: "vllm.scheduler",
+            parent: parent,
+            Level::INFO,
+            "llm_core",
+            "gen_ai.request.id" = request.sequence_id
+        )
+    }
+
+    fn arrived(&self, span: &mut Span) {
+        api_event!(span, "api.ARRIVED");
+    }
+
+    fn handed_off(&self, span: &mut Span) {
+        api_event!(span, "api.HANDOFF_TO_CORE");
+    }
+
+    fn first_response(&self, span: &mut Span) {
+        api_event!(span, "api.FIRST_RESPONSE_FROM_CORE");
+    }
+
+    fn usage(&self, span: &mut Span, request: &Request) {
+        span.record("gen_ai.usage.prompt_tokens", request.prompt_tokens);
+        span.record("gen_ai.usage.completion_tokens", request.max_tokens);
+    }
+
+    fn departed(&self, span: &mut Span) {
+        api_event!(span, "api.DEPARTED");
+    }
+
+    fn queued(&self, span: &mut Span, progress: Progress) {
+        core_event!(span, "QUEUED", progress);
+    }
+
+    fn scheduled(&self, span: &mut Span, progress: Progress) {
+        core_event!(span, "SCHEDULED", progress, "schedule.kind" = "FIRST");
+    }
+
+    fn first_token(&self, span: &mut Span, progress: Progress) {
+        core_event!(span, "FIRST_TOKEN", progress);
+    }
+
+    fn preempted(&self, span: &mut Span, progress: Progress) {
+        core_event!(span, "PREEMPTED", progress);
+    }
+
+    fn resumed(&self, span: &mut Span, progress: Progress) {
+        core_event!(span, "SCHEDULED", progress, "schedule.kind" = "RESUME");
+    }
+
+    fn finished(&self, span: &mut Span, progress: Progress) {
+        core_event!(span, "FINISHED", progress, "finish.status" = "length");
+    }
+}
