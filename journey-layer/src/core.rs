@@ -77,6 +77,11 @@ impl Core {
         ));
     }
 
+    /// Says a message with the next tick.
+    pub(crate) fn say_later(&self, message: String) {
+        self.warnings.push(message);
+    }
+
     /// Warns once per name and reason of a span that was refused before it had a callsite.
     pub(crate) fn warn_unbuilt(&self, name: SpanName, reason: Reason) {
         if self.unbuilt.lock().insert((name, reason)) {
@@ -106,9 +111,9 @@ impl Core {
                 self.warn(live.site, Reason::LeakedHandle, format_args!("a handle outlived its finished span"));
                 self.close(live);
             }
-            self.warnings.say(layer.dispatch.get());
+            self.warnings.say(layer.dispatch.get(), layer.alone);
         }
-        self.warnings.say(None);
+        self.warnings.say(None, false);
     }
 
     /// Ends every open span and takes no new one: the first step of a shutdown.

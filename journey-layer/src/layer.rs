@@ -23,13 +23,11 @@ use crate::visitor::{Fields, Pending};
 /// Maps journey spans and events onto OpenTelemetry spans. Made by [`Journey::layer`](crate::Journey::layer).
 pub struct JourneyLayer {
     pub(crate) state: Arc<LayerState>,
-    /// Nothing else listens: foreign callsites may be switched off altogether.
-    alone: bool,
 }
 
 impl JourneyLayer {
     pub(crate) fn new(core: Arc<Core>, alone: bool) -> Self {
-        Self { state: LayerState::new(core), alone }
+        Self { state: LayerState::new(core, alone) }
     }
 }
 
@@ -84,15 +82,15 @@ where
     }
 
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.alone { interest(metadata) } else { Interest::always() }
+        if self.state.alone { interest(metadata) } else { Interest::always() }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        !self.alone || callsites::is_journey(metadata)
+        !self.state.alone || callsites::is_journey(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        self.alone.then_some(LevelFilter::INFO)
+        self.state.alone.then_some(LevelFilter::INFO)
     }
 
     fn on_new_span(&self, attrs: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {

@@ -25,6 +25,8 @@ use crate::visitor::Pending;
 pub(crate) struct LayerState {
     pub(crate) number: u64,
     pub(crate) core: Arc<Core>,
+    /// Nothing else listens to the subscriber: foreign callsites may be switched off altogether.
+    pub(crate) alone: bool,
     pub(crate) table: Table,
     pub(crate) placeholders: Placeholders,
     /// The subscriber that the layer is part of, once it is known.
@@ -34,11 +36,12 @@ pub(crate) struct LayerState {
 }
 
 impl LayerState {
-    pub(crate) fn new(core: Arc<Core>) -> Arc<Self> {
+    pub(crate) fn new(core: Arc<Core>, alone: bool) -> Arc<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let state = Arc::new(Self {
             number: NUMBER.fetch_add(1, Relaxed),
             core: core.clone(),
+            alone,
             table: Table::new(),
             placeholders: Placeholders::default(),
             dispatch: OnceLock::new(),

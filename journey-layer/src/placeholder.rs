@@ -70,13 +70,18 @@ impl Placeholders {
     }
 }
 
-fn create(name: SpanName, dispatch: &Dispatch) -> tracing::Span {
-    let callsite = match name {
+/// The callsite of the placeholder: what filters by target or name say of it, they say of every span of the name.
+pub(crate) fn callsite(name: SpanName) -> &'static DefaultCallsite {
+    match name {
         SpanName::LlmRequest => &REQUEST,
         SpanName::LlmCore => &CORE,
         SpanName::SchedulerStep => &STEP,
         SpanName::ModelForward => &FORWARD,
-    };
+    }
+}
+
+fn create(name: SpanName, dispatch: &Dispatch) -> tracing::Span {
+    let callsite = callsite(name);
     // Registers the callsite; and `enabled` is what per-layer filters note their verdict in, so it must be asked
     // although the answer of ours is known: without it a layer whose filter says no would be shown the span.
     if callsite.interest().is_never() || !dispatch.enabled(callsite.metadata()) {

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use tracing_core::Metadata;
 use tracing_core::dispatcher::{self, Dispatch};
 use tracing_core::span::{Id, Record};
+use tracing_core::subscriber::NoSubscriber;
 
 pub use journey_schema::{AbortReason, Event, FinishStatus, Phase, ScheduleKind, SpanName};
 pub use tracing;
@@ -67,13 +68,22 @@ impl Ticket {
 /// Decides about a span before any of its arguments is evaluated. Without a layer, every span is built as it stands.
 pub fn admit(name: SpanName, parent: Parent<'_>) -> Admission {
     let current = dispatcher::get_default(|dispatch| {
-        dispatch.downcast_ref::<JourneyLayer>().map(|layer| (layer.state.clone(), dispatch.clone()))
+        listens(dispatch, name).then(|| {
+            dispatch.downcast_ref::<JourneyLayer>().map(|layer| (layer.state.clone(), dispatch.clone()))
+        })
     });
     // Outside the dispatcher's closure: what runs from here on may itself be traced.
     match current {
-        Some((state, dispatch)) => state.admit(name, parent, &dispatch),
-        None => Admission::Build(Ticket(None)),
+        Some(Some((state, dispatch))) => state.admit(name, parent, &dispatch),
+        Some(None) => Admission::Build(Ticket(None)),
+        None => Admission::Out(tracing::Span::none()),
     }
+}
+
+/// Whether the subscriber may want spans of this name: that of no subscriber and of a filter by target is no.
+#[inline]
+fn listens(dispatch: &Dispatch, name: SpanName) -> bool {
+    !dispatch.is::<NoSubscriber>() && !placeholder::callsite(name).interest().is_never()
 }
 
 impl LayerState {
@@ -125,7 +135,7 @@ pub fn wants(span: &tracing::Span) -> bool {
 /// Whether an event for the nearest enclosing span can arrive anywhere: not where that span is sampled out.
 pub fn wants_current(event: Event) -> bool {
     dispatcher::get_default(|dispatch| {
-        let Some(layer) = dispatch.downcast_ref::<JourneyLayer>() else { return true };
+        let Some(layer) = dispatch.downcast_ref::<JourneyLayer>() else { return listens(dispatch, event.span()) };
         let current = dispatch.current_span();
         let mut wanted = true;
         layer.state.walk_from(dispatch, current.id(), &mut |id| {

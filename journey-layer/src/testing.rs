@@ -1,7 +1,7 @@
 //! Journeys caught in memory, for tests: ours and users'.
 //!
 //! ```
-//! use journey_layer::{journey_event, journey_span, testing};
+//! use journey_layer::{macros::*, testing};
 //!
 //! let capture = testing::capture();
 //! let span = journey_span!(scope = "vllm.api", request_id = "cmpl-1");
@@ -30,10 +30,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::LayerConfig;
 use crate::core::Core;
 use crate::error::FlushError;
 use crate::layer::{JourneyFilter, JourneyLayer};
+use crate::pipeline::Builder;
 use crate::record::{SpanRecord, SpanStatus, ValueRef};
 use crate::sink::Sink;
 use crate::stats::{Count, JourneyStats, Stats};
@@ -49,8 +49,8 @@ pub fn capture() -> Capture {
 
 /// [`capture`] with the layer's settings of `builder`; what it says of exporters is not looked at.
 #[must_use = "the capture ends when it is dropped"]
-pub(crate) fn capture_with(config: LayerConfig) -> Capture {
-    Capture::new(config).install()
+pub fn capture_with(builder: Builder) -> Capture {
+    Capture::new(builder).install()
 }
 
 /// What [`capture`] caught.
@@ -62,13 +62,18 @@ pub struct Capture {
 
 impl Default for Capture {
     fn default() -> Self {
-        Self::new(LayerConfig { step_sample_rate: 1.0, ..LayerConfig::default() })
+        Self::new(Builder::default().step_sample_rate(1.0))
     }
 }
 
 impl Capture {
     /// A capture with the layer's settings of `builder`, for a subscriber of the test's own: see [`Self::layer`].
-    pub(crate) fn new(config: LayerConfig) -> Self {
+    /// The process's environment is not looked at.
+    ///
+    /// # Panics
+    /// If the settings cannot work, such as a rate above 1: [`Builder::build`] returns an error for those.
+    pub fn new(builder: Builder) -> Self {
+        let config = builder.environment(|_| None).layer().unwrap_or_else(|error| panic!("{error}"));
         let stats = Arc::new(Stats::new());
         let sink = Arc::new(MemorySink { stats: stats.clone(), spans: Mutex::default() });
         Self { core: Core::new(config, sink.clone(), stats), sink, guard: None }

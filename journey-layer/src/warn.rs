@@ -1,5 +1,7 @@
 //! Warnings, once per callsite and reason, off the request's thread.
 
+use std::io::Write;
+
 use parking_lot::Mutex;
 use tracing_core::dispatcher::{self, WeakDispatch};
 
@@ -19,11 +21,17 @@ impl Warnings {
         }
     }
 
-    /// Says what waits, through the subscriber of the layer that had cause to warn.
-    pub(crate) fn say(&self, dispatch: Option<&WeakDispatch>) {
+    /// Says what waits, through the subscriber of the layer that had cause to warn. Where that layer is alone nobody
+    /// listens to anything but journeys, and standard error is the only place left.
+    pub(crate) fn say(&self, dispatch: Option<&WeakDispatch>, alone: bool) {
         let waiting = std::mem::take(&mut *self.0.lock());
         if waiting.is_empty() {
             return;
+        }
+        if alone {
+            let mut out = std::io::stderr().lock();
+            // Without a standard error there is the ledger.
+            return waiting.iter().for_each(|message| drop(writeln!(out, "WARN journey_layer: {message}")));
         }
         let say = || waiting.iter().for_each(|message| tracing::warn!(target: "journey_layer", "{message}"));
         match dispatch.and_then(WeakDispatch::upgrade) {

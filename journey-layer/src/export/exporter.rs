@@ -1,0 +1,207 @@
+//! Where journeys go: the public side.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::trace::{SpanData, SpanExporter, SpanProcessor};
+
+use crate::env::Env;
+use crate::error::{BuildError, OtlpError};
+use crate::export::batch::Loss;
+use crate::export::console::Console;
+use crate::export::file::File;
+use crate::export::lane::{Accepted, Exporting, Failure, Local, Outcome};
+use crate::export::memory::Memory;
+use crate::export::otlp::{Otlp, Resolved, client};
+use crate::export::sink::Limits;
+use crate::stats::Reason;
+
+/// A destination of journeys, for [`Builder::exporter`](crate::Builder::exporter).
+///
+/// Exporters run on the export thread, never on a request's. Several may be given: a span counts as exported when
+/// every one of them took it.
+///
+/// ```
+/// use journey_layer::{Exporter, Journey};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let memory = Exporter::memory();
+/// let journey = Journey::builder().exporter(memory.clone()).exporter(Exporter::console()).build()?;
+/// # drop(journey);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Exporter(Kind);
+
+enum Kind {
+    Ready(Destination),
+    /// Waits for the environment, which the builder knows.
+    Otlp(Otlp),
+}
+
+/// An exporter that only has to be started.
+pub(crate) struct Destination {
+    /// Names it in messages.
+    pub(crate) label: String,
+    /// Two with one key do the same. Never shown: it may hold secrets.
+    pub(crate) key: String,
+    start: Box<StartFn>,
+}
+
+type StartFn = dyn FnOnce(&Start<'_>) -> Result<Exporting, BuildError> + Send;
+
+/// What an exporter is started with.
+pub(crate) struct Start<'a> {
+    pub(crate) resource: &'a Resource,
+    pub(crate) limits: &'a Limits,
+}
+
+impl Exporter {
+    /// Any exporter of the OpenTelemetry SDK.
+    ///
+    /// Its futures are driven on the export thread without a runtime: an exporter that needs one must bring it, and
+    /// keep it until the shutdown. It retries by itself or not at all, and should not take longer than
+    /// `OTEL_BSP_EXPORT_TIMEOUT`, since the other exporters wait meanwhile.
+    #[expect(clippy::new_ret_no_self, reason = "it is an Exporter; the lint is misled by the generic argument")]
+    pub fn new(exporter: impl SpanExporter + 'static) -> Self {
+        let label = unique("exporter");
+        Self::local(label, move |start| {
+            let mut exporter = exporter;
+            exporter.set_resource(start.resource);
+            Ok(Sdk(exporter))
+        })
+    }
+
+    /// OTLP, over HTTP/protobuf or gRPC, as the `OTEL_EXPORTER_OTLP_*` environment variables say.
+    pub fn otlp() -> Otlp {
+        Otlp::default()
+    }
+
+    /// A file of OTLP-JSON lines, as the Collector's file exporter writes them.
+    pub fn file(path: impl Into<PathBuf>) -> File {
+        File::new(path.into())
+    }
+
+    /// Journeys as trees on standard output, for people.
+    pub fn console() -> Console {
+        Console::default()
+    }
+
+    /// Memory, for tests: keep a clone, and read the finished spans from it.
+    pub fn memory() -> Memory {
+        Memory::default()
+    }
+
+    pub(crate) fn processor(processor: Arc<dyn SpanProcessor>) -> Self {
+        Self::local(unique("span processor"), move |_| Ok(Processor(processor)))
+    }
+
+    pub(crate) fn local<L: Local + 'static>(
+        label: String,
+        start: impl FnOnce(&Start<'_>) -> Result<L, BuildError> + Send + 'static,
+    ) -> Self {
+        Self::ready(label, |with| Ok(Exporting::Local(Box::new(start(with)?))))
+    }
+
+    fn ready(label: String, start: impl FnOnce(&Start<'_>) -> Result<Exporting, BuildError> + Send + 'static) -> Self {
+        Self(Kind::Ready(Destination { key: label.clone(), label, start: Box::new(start) }))
+    }
+
+    pub(crate) fn with_key(self, key: String) -> Self {
+        match self.0 {
+            Kind::Ready(destination) => Self(Kind::Ready(Destination { key, ..destination })),
+            otlp @ Kind::Otlp(_) => Self(otlp),
+        }
+    }
+
+    /// Completes the settings from the environment.
+    pub(crate) fn resolve(self, env: &Env) -> Result<Destination, OtlpError> {
+        match self.0 {
+            Kind::Ready(destination) => Ok(destination),
+            Kind::Otlp(otlp) => Ok(Destination::otlp(otlp.resolve(env)?)),
+        }
+    }
+}
+
+impl Destination {
+    fn otlp(settings: Resolved) -> Self {
+        let (label, key) = (settings.label(), format!("{settings:?}"));
+        Self { label, key, start: Box::new(|with| Ok(Exporting::Remote(client::build(settings, with)?))) }
+    }
+
+    pub(crate) fn start(self, with: &Start<'_>) -> Result<Exporting, BuildError> {
+        (self.start)(with)
+    }
+}
+
+impl From<Otlp> for Exporter {
+    fn from(otlp: Otlp) -> Self {
+        Self(Kind::Otlp(otlp))
+    }
+}
+
+impl fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let label = match &self.0 {
+            Kind::Ready(destination) => &destination.label,
+            Kind::Otlp(_) => "otlp",
+        };
+        f.debug_tuple("Exporter").field(&label).finish()
+    }
+}
+
+/// A label for something that cannot be compared: no two are the same.
+pub(crate) fn unique(kind: &str) -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    format!("{kind} #{}", NUMBER.fetch_add(1, Relaxed))
+}
+
+/// An exporter of the SDK.
+struct Sdk<E>(E);
+
+impl<E: SpanExporter> Local for Sdk<E> {
+    fn export(&mut self, spans: Vec<SpanData>) -> Outcome {
+        match futures_executor::block_on(self.0.export(spans)) {
+            Ok(()) => Ok(Accepted::default()),
+            Err(error) => {
+                let reason = match error {
+                    OTelSdkError::Timeout(_) => Reason::ExportTimeout,
+                    OTelSdkError::AlreadyShutdown | OTelSdkError::InternalFailure(_) => Reason::ExportFailed,
+                };
+                Err(Failure::Permanent(Loss { reason, message: error.to_string() }))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        self.0.force_flush().map_err(|error| error.to_string())
+    }
+
+    fn shutdown(&mut self, timeout: Duration) {
+        // Everything it took has been flushed before; what its own shutdown says changes nothing in the ledger.
+        let _ = self.0.shutdown_with_timeout(timeout);
+    }
+}
+
+/// A span processor of the SDK, which takes whatever it is given.
+struct Processor(Arc<dyn SpanProcessor>);
+
+impl Local for Processor {
+    fn export(&mut self, spans: Vec<SpanData>) -> Outcome {
+        spans.into_iter().for_each(|span| self.0.on_end(span));
+        Ok(Accepted::default())
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        self.0.force_flush().map_err(|error| error.to_string())
+    }
+
+    fn shutdown(&mut self, timeout: Duration) {
+        let _ = self.0.shutdown_with_timeout(timeout);
+    }
+}

@@ -1,0 +1,21 @@
+//! From finished records to exporters, on a thread of our own.
+
+pub(crate) mod batch;
+pub(crate) mod console;
+pub(crate) mod convert;
+pub(crate) mod exporter;
+pub(crate) mod file;
+mod json;
+mod lane;
+pub(crate) mod memory;
+pub(crate) mod otlp;
+pub(crate) mod sink;
+mod tree;
+pub(crate) mod worker;
+
+pub use console::Console;
+pub use convert::Semconv;
+pub use exporter::Exporter;
+pub use file::File;
+pub use memory::Memory;
+pub use otlp::{Otlp, Protocol};

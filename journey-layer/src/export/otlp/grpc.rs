@@ -1,0 +1,109 @@
+//! OTLP over gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SpanData;
+use parking_lot::Mutex;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use crate::error::BuildError;
+use crate::export::batch::Loss;
+use crate::export::lane::{Attempt, Failure, Remote};
+use crate::export::otlp::Resolved;
+use crate::export::otlp::client::{USER_AGENT, accepted, chain, header_map, no_answer, request};
+
+pub(crate) struct Grpc {
+    connection: Arc<Connection>,
+    resource: ResourceAttributesWithSchema,
+}
+
+struct Connection {
+    endpoint: Endpoint,
+    metadata: MetadataMap,
+    gzip: bool,
+    timeout: Duration,
+    client: Mutex<TraceServiceClient<Channel>>,
+}
+
+impl Grpc {
+    pub(crate) fn new(settings: Resolved, resource: &Resource) -> Result<Self, BuildError> {
+        let failed = |error: tonic::transport::Error| BuildError::Exporter(chain(&error));
+        let endpoint = Endpoint::from_shared(settings.url.clone()).and_then(|endpoint| endpoint.user_agent(USER_AGENT));
+        let endpoint = endpoint.map_err(failed)?;
+        #[cfg(feature = "tls")]
+        let endpoint = match settings.url.starts_with("https://") {
+            true => endpoint.tls_config(super::tls::tonic_config(&settings.certificates)?).map_err(failed)?,
+            false => endpoint,
+        };
+        let connection = Connection {
+            client: Mutex::new(connect(&endpoint, settings.gzip)),
+            endpoint,
+            metadata: MetadataMap::from_headers(header_map(&settings.headers)),
+            gzip: settings.gzip,
+            timeout: settings.timeout,
+        };
+        Ok(Self { connection: Arc::new(connection), resource: resource.into() })
+    }
+}
+
+fn connect(endpoint: &Endpoint, gzip: bool) -> TraceServiceClient<Channel> {
+    let client = TraceServiceClient::new(endpoint.connect_lazy());
+    if gzip { client.send_compressed(CompressionEncoding::Gzip) } else { client }
+}
+
+impl Remote for Grpc {
+    fn encode(&self, spans: Vec<SpanData>) -> Result<Attempt, Loss> {
+        let message = request(spans, &self.resource);
+        let connection = self.connection.clone();
+        Ok(Box::new(move || {
+            let connection = connection.clone();
+            let mut request = Request::new(message.clone());
+            *request.metadata_mut() = connection.metadata.clone();
+            Box::pin(async move {
+                let mut client = connection.client.lock().clone();
+                match tokio::time::timeout(connection.timeout, client.export(request)).await {
+                    Ok(Ok(response)) => Ok(accepted(response.into_inner())),
+                    Ok(Err(status)) => Err(judge(&status)),
+                    Err(_) => {
+                        // Its other end may be gone without a word; the next attempt goes by a new connection.
+                        *connection.client.lock() = connect(&connection.endpoint, connection.gzip);
+                        Err(no_answer(connection.timeout))
+                    }
+                }
+            })
+        }))
+    }
+}
+
+/// What the status says, by the OTLP specification ("OTLP/gRPC Response").
+fn judge(status: &Status) -> Failure {
+    let message = match std::error::Error::source(status) {
+        // Made here, by the transport: nothing in it comes from the other side.
+        Some(source) => chain(source),
+        None => format!("the receiver answered {:?}: {}", status.code(), status.message()),
+    };
+    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    match status.code() {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => Failure::Transient { message, after },
+        // Only with its word that it will recover.
+        Code::ResourceExhausted if after.is_some() => Failure::Transient { message, after },
+        // A connection that broke midway comes as this, and only then has a source.
+        Code::Unknown | Code::Internal if std::error::Error::source(status).is_some() => {
+            Failure::Transient { message, after }
+        }
+        _ => Failure::permanent(message),
+    }
+}

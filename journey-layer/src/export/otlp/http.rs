@@ -1,0 +1,141 @@
+//! OTLP over HTTP/protobuf.
+
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+use ::http::{HeaderMap, HeaderValue, StatusCode, header};
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SpanData;
+use prost::Message;
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response};
+
+use crate::error::BuildError;
+use crate::export::batch::Loss;
+use crate::export::lane::{Attempt, Failure, Outcome, Remote};
+use crate::export::otlp::Resolved;
+use crate::export::otlp::client::{USER_AGENT, accepted, chain, header_map, no_answer, request};
+
+pub(crate) struct Http {
+    client: Client,
+    url: String,
+    headers: HeaderMap,
+    timeout: Duration,
+    gzip: bool,
+    resource: ResourceAttributesWithSchema,
+}
+
+/// Bytes of an answer that are read.
+const MAX_ANSWER: usize = 64 << 10;
+
+impl Http {
+    pub(crate) fn new(settings: Resolved, resource: &Resource) -> Result<Self, BuildError> {
+        let mut headers = header_map(&settings.headers);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        if settings.gzip {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        // A redirected POST would arrive as a GET.
+        let client = Client::builder().user_agent(USER_AGENT).redirect(Policy::none());
+        #[cfg(feature = "tls")]
+        let client = match settings.url.starts_with("https://") {
+            true => client.tls_backend_preconfigured(super::tls::client_config(&settings.certificates)?),
+            false => client,
+        };
+        Ok(Self {
+            client: client.build().map_err(|error| BuildError::Exporter(chain(&error)))?,
+            url: settings.url,
+            headers,
+            timeout: settings.timeout,
+            gzip: settings.gzip,
+            resource: resource.into(),
+        })
+    }
+}
+
+impl Remote for Http {
+    fn encode(&self, spans: Vec<SpanData>) -> Result<Attempt, Loss> {
+        let body = request(spans, &self.resource).encode_to_vec();
+        let body = Bytes::from(if self.gzip { compress(&body) } else { body });
+        let (client, url, headers, timeout) =
+            (self.client.clone(), self.url.clone(), self.headers.clone(), self.timeout);
+        Ok(Box::new(move || {
+            let request = client.post(&url).headers(headers.clone()).body(body.clone());
+            Box::pin(async move {
+                let exchange = async {
+                    let response = request.send().await.map_err(|error| {
+                        let message = chain(&error.without_url());
+                        Failure::transient(message)
+                    })?;
+                    judge(response).await
+                };
+                tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(no_answer(timeout)))
+            })
+        }))
+    }
+}
+
+fn compress(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(body).and_then(|()| encoder.finish()).expect("writing to memory")
+}
+
+/// What the answer says, by the OTLP specification ("OTLP/HTTP Response").
+async fn judge(response: Response) -> Outcome {
+    let status = response.status();
+    if status.is_success() {
+        let body = read(response).await?;
+        // An answer that cannot be read is still a 2xx: the receiver has the spans.
+        return Ok(accepted(ExportTraceServiceResponse::decode(body.as_slice()).unwrap_or_default()));
+    }
+    let message = format!("the receiver answered {status}");
+    match status {
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => {
+            let after = response.headers().get(header::RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+            Err(Failure::Transient { message, after })
+        }
+        _ => Err(Failure::permanent(message)),
+    }
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::transient(chain(&error.without_url())))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ANSWER {
+            break;
+        }
+    }
+    Ok(body)
+}
+
+/// `Retry-After`: seconds, or a date.
+fn retry_after(value: &str) -> Option<Duration> {
+    match value.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let date = httpdate::parse_http_date(value).ok()?;
+            Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
+        let later = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        assert!(retry_after(&later).is_some_and(|wait| wait > Duration::from_secs(50)));
+        assert_eq!(retry_after("soon"), None);
+    }
+}

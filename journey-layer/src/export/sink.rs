@@ -1,0 +1,270 @@
+//! The callers' side of the export thread: a bounded queue, and flush and shutdown that are safe on any thread.
+//!
+//! ```text
+//! requests' threads ──submit──► queue (bytes bounded) ──► export thread ─► batches ─┬─► lane: OTLP
+//!        │                                                                         ├─► lane: file
+//!        └──flush / shutdown──► requests ◄──reply── when accounted for, or too late ┘
+//! ```
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, Weak, mpsc};
+use std::time::{Duration, Instant};
+
+use opentelemetry_sdk::trace::SpanData;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use crate::error::{BuildError, FlushError};
+use crate::export::batch::{Item, Loss};
+use crate::export::worker::{self, Plan};
+use crate::record::SpanRecord;
+use crate::sink::Sink;
+use crate::stats::{Count, Reason, Stats};
+
+/// What the export thread calls about four times a second.
+pub(crate) trait Tick: Send + Sync {
+    /// Chores of the layer that no request should pay for.
+    fn tick(&self);
+
+    /// Says a warning through the subscriber that the layer is part of.
+    fn warn(&self, message: String);
+}
+
+/// Bounds of the queue and of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Bytes of all spans that wait for the exporters.
+    pub(crate) max_queue_bytes: usize,
+    /// Spans that wait for the exporters; not bounded unless `OTEL_BSP_MAX_QUEUE_SIZE` says so.
+    pub(crate) max_queue_spans: usize,
+    /// Spans of one batch.
+    pub(crate) max_batch: usize,
+    /// The longest that a span waits for its batch to fill.
+    pub(crate) schedule_delay: Duration,
+    /// The longest that one attempt to export a batch may take.
+    pub(crate) export_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_queue_bytes: 64 << 20,
+            max_queue_spans: usize::MAX,
+            max_batch: 512,
+            schedule_delay: Duration::from_secs(5),
+            export_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+pub(crate) type FlushResult = Result<(), FlushError>;
+
+/// What somebody waits for.
+pub(crate) struct Request {
+    /// Number of the last item that it is about.
+    pub(crate) target: u64,
+    pub(crate) timeout: Duration,
+    pub(crate) deadline: Instant,
+    pub(crate) reply: Reply,
+}
+
+/// Where the answer goes: to a blocked thread, or to a task of whatever executor.
+pub(crate) enum Reply {
+    Thread(mpsc::SyncSender<FlushResult>),
+    Task(oneshot::Sender<FlushResult>),
+}
+
+impl Reply {
+    /// Nobody may be there any more to read it: then it was given up, and the ledger has the outcome.
+    pub(crate) fn send(self, result: FlushResult) {
+        match self {
+            Self::Thread(sender) => drop(sender.try_send(result)),
+            Self::Task(sender) => drop(sender.send(result)),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Queue {
+    pub(crate) items: Vec<Item>,
+    /// Items ever taken; numbers them.
+    pub(crate) submitted: u64,
+    pub(crate) flushes: Vec<Request>,
+    pub(crate) shutdown: Option<Request>,
+    /// No item is taken any more.
+    pub(crate) closed: bool,
+    /// The thread has ended, and answers nobody.
+    pub(crate) stopped: bool,
+}
+
+/// What callers and the export thread share.
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) queue: Mutex<Queue>,
+    pub(crate) signal: Notify,
+    pub(crate) tick: OnceLock<Weak<dyn Tick>>,
+    /// Spans that were dropped because the queue was full.
+    pub(crate) overflowed: AtomicU64,
+    /// Items accounted for.
+    pub(crate) settled: AtomicU64,
+    lost: Mutex<Option<(u64, Loss)>>,
+    bytes: AtomicUsize,
+    spans: AtomicU64,
+    events: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn release(&self, count: Count, bytes: usize) {
+        self.spans.fetch_sub(count.spans, Relaxed);
+        self.events.fetch_sub(count.events, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Remembers a loss for the next flush to report.
+    pub(crate) fn lose(&self, spans: u64, loss: Loss) {
+        let mut lost = self.lost.lock();
+        let before = lost.as_ref().map_or(0, |(spans, _)| *spans);
+        *lost = Some((before + spans, loss));
+    }
+
+    pub(crate) fn take_lost(&self) -> FlushResult {
+        match self.lost.lock().take() {
+            None => Ok(()),
+            Some((spans, Loss { reason, message })) => Err(FlushError::Lost { spans, reason, message }),
+        }
+    }
+
+    fn submit(&self, item: Item) {
+        let (count, size) = (item.count(), item.size());
+        let bytes = self.bytes.fetch_add(size, Relaxed) + size;
+        let spans = self.spans.fetch_add(1, Relaxed) + 1;
+        self.events.fetch_add(count.events, Relaxed);
+        let full = bytes > self.limits.max_queue_bytes || spans > self.limits.max_queue_spans as u64;
+        let mut queue = self.queue.lock();
+        if full || queue.closed {
+            drop(queue);
+            self.release(count, size);
+            if full {
+                self.overflowed.fetch_add(1, Relaxed);
+            }
+            return self.stats.count(if full { Reason::QueueFull } else { Reason::Shutdown }, count);
+        }
+        queue.items.push(item);
+        queue.submitted += 1;
+        // Waking costs a system call: once per batch, and the delay takes care of the rest.
+        let wake = queue.items.len() == self.limits.max_batch;
+        drop(queue);
+        if wake {
+            self.signal.notify_one();
+        }
+    }
+
+    fn request(&self, timeout: Duration, reply: Reply, shutdown: bool) {
+        let mut queue = self.queue.lock();
+        // A forever is as good as a century, and does not overflow the clock.
+        let deadline = Instant::now() + timeout.min(Duration::from_secs(100 * 365 * 86_400));
+        let request = Request { target: queue.submitted, timeout, deadline, reply };
+        if queue.stopped || (shutdown && queue.closed) {
+            drop(queue);
+            return request.reply.send(Ok(()));
+        }
+        if shutdown {
+            queue.closed = true;
+            queue.shutdown = Some(request);
+        } else {
+            queue.flushes.push(request);
+        }
+        drop(queue);
+        self.signal.notify_one();
+    }
+}
+
+/// The sink that hands spans to exporters from a thread of its own.
+pub(crate) struct ExportSink {
+    shared: Arc<Shared>,
+}
+
+/// The thread answers by the deadline; a caller gives it this much longer before it takes it for stuck.
+const STUCK: Duration = Duration::from_millis(500);
+
+impl ExportSink {
+    /// Starts the export thread.
+    ///
+    /// # Errors
+    /// An exporter could not be built, or the thread not be started.
+    pub(crate) fn start(plan: Plan, limits: Limits, stats: Arc<Stats>) -> Result<Arc<Self>, BuildError> {
+        let shared = Arc::new(Shared {
+            limits,
+            stats,
+            queue: Mutex::default(),
+            signal: Notify::new(),
+            tick: OnceLock::new(),
+            overflowed: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            lost: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            spans: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+        });
+        worker::spawn(plan, shared.clone())?;
+        Ok(Arc::new(Self { shared }))
+    }
+
+    /// Calls `tick` from the export thread from now on, as long as it lives.
+    pub(crate) fn set_tick(&self, tick: Weak<dyn Tick>) {
+        let _ = self.shared.tick.set(tick);
+        self.shared.signal.notify_one();
+    }
+
+    /// Takes a span of our provider.
+    pub(crate) fn submit_raw(&self, span: SpanData) {
+        self.shared.submit(Item::Raw(Box::new(span)));
+    }
+
+    /// [`Sink::flush`], for async callers: blocks nothing, and needs no particular runtime.
+    pub(crate) async fn flush_async(&self, timeout: Duration) -> FlushResult {
+        self.ask_async(timeout, false).await
+    }
+
+    /// [`Sink::shutdown`], for async callers.
+    pub(crate) async fn shutdown_async(&self, timeout: Duration) -> FlushResult {
+        self.ask_async(timeout, true).await
+    }
+
+    async fn ask_async(&self, timeout: Duration, shutdown: bool) -> FlushResult {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.request(timeout, Reply::Task(sender), shutdown);
+        receiver.await.unwrap_or_else(|_| Err(self.overdue(timeout)))
+    }
+
+    fn ask(&self, timeout: Duration, shutdown: bool) -> FlushResult {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.shared.request(timeout, Reply::Thread(sender), shutdown);
+        receiver.recv_timeout(timeout.saturating_add(STUCK)).unwrap_or_else(|_| Err(self.overdue(timeout)))
+    }
+
+    fn overdue(&self, timeout: Duration) -> FlushError {
+        let submitted = self.shared.queue.lock().submitted;
+        let pending = submitted - self.shared.settled.load(Relaxed).min(submitted);
+        FlushError::Timeout { pending, timeout, cause: "the export thread does not answer".into() }
+    }
+}
+
+impl Sink for ExportSink {
+    fn submit(&self, record: Box<SpanRecord>) {
+        self.shared.submit(Item::Record(record));
+    }
+
+    fn backlog(&self) -> Count {
+        Count { spans: self.shared.spans.load(Relaxed), events: self.shared.events.load(Relaxed) }
+    }
+
+    fn flush(&self, timeout: Duration) -> FlushResult {
+        self.ask(timeout, false)
+    }
+
+    fn shutdown(&self, timeout: Duration) -> FlushResult {
+        self.ask(timeout, true)
+    }
+}

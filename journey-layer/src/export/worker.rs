@@ -1,0 +1,321 @@
+//! The export thread: batches, exporters, flushes, ticks. Nothing here runs on a request's thread.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Weak, mpsc};
+use std::time::{Duration, Instant};
+
+use opentelemetry::Context;
+use opentelemetry_sdk::Resource;
+use tokio::runtime::Runtime;
+
+use crate::error::{BuildError, FlushError};
+use crate::export::batch::{Batch, Item, Loss};
+use crate::export::convert::Conversion;
+use crate::export::exporter::{Destination, Start};
+use crate::export::lane::{Drive, Lane};
+use crate::export::sink::{Request, Shared, Tick};
+use crate::stats::Reason;
+
+/// What the thread is to do; it builds the exporters itself, so that what they spawn lives on its runtime.
+pub(crate) struct Plan {
+    pub(crate) destinations: Vec<Destination>,
+    pub(crate) conversion: Conversion,
+    pub(crate) resource: Resource,
+    /// To be said when somebody listens.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Between two ticks.
+const TICK: Duration = Duration::from_millis(250);
+/// Bytes of records in one batch: encoded it stays well under the 4 MiB that gRPC receivers take by default.
+const MAX_BATCH_BYTES: usize = 2 << 20;
+/// Between two warnings of one kind.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Starts the thread and waits until its exporters stand.
+///
+/// # Errors
+/// An exporter could not be built, or the thread not be started.
+pub(crate) fn spawn(plan: Plan, shared: Arc<Shared>) -> Result<(), BuildError> {
+    let (sender, ready) = mpsc::sync_channel(1);
+    let body = move || match Worker::new(plan, shared) {
+        Ok(worker) => {
+            let _ = sender.send(Ok(()));
+            worker.run();
+        }
+        Err(error) => drop(sender.send(Err(error))),
+    };
+    std::thread::Builder::new().name("journey-export".into()).spawn(body).map_err(BuildError::Thread)?;
+    ready.recv().unwrap_or_else(|_| Err(BuildError::Exporter("the export thread panicked at its start".into())))
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    runtime: Runtime,
+    conversion: Conversion,
+    lanes: Vec<Lane>,
+    /// Taken from the queue, not yet in a batch.
+    loose: VecDeque<Item>,
+    /// Not yet settled by every lane, oldest first.
+    batches: VecDeque<Batch>,
+    /// Number of the first of [`Self::batches`].
+    first: u64,
+    flushes: Vec<Request>,
+    shutdown: Option<Request>,
+    last_batch: Instant,
+    last_tick: Instant,
+    overflowed: u64,
+    warned: HashMap<String, Instant>,
+    warnings: Vec<String>,
+}
+
+impl Worker {
+    fn new(plan: Plan, shared: Arc<Shared>) -> Result<Self, BuildError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BuildError::Thread)?;
+        let start = Start { resource: &plan.resource, limits: &shared.limits };
+        let lanes = plan.destinations.into_iter().map(|destination| {
+            let name = destination.label.clone();
+            let _in_runtime = runtime.enter();
+            destination.start(&start).map(|exporting| Lane::new(name, exporting))
+        });
+        let lanes = lanes.collect::<Result<_, _>>()?;
+        let now = Instant::now();
+        Ok(Self {
+            shared,
+            runtime,
+            conversion: plan.conversion,
+            lanes,
+            loose: VecDeque::new(),
+            batches: VecDeque::new(),
+            first: 0,
+            flushes: Vec::new(),
+            shutdown: None,
+            last_batch: now,
+            last_tick: now,
+            overflowed: 0,
+            warned: HashMap::new(),
+            warnings: plan.warnings,
+        })
+    }
+
+    fn run(mut self) {
+        // Exporters must not trace their own work into the pipeline they serve.
+        let _suppressed = Context::enter_telemetry_suppressed_scope();
+        loop {
+            let now = Instant::now();
+            self.tick(now);
+            self.collect(now);
+            let progress = self.advance(now);
+            self.retire();
+            self.answer(now);
+            if self.shutdown.as_ref().is_some_and(|request| self.is_settled(request) || request.deadline <= now) {
+                return self.stop();
+            }
+            let until = if progress { now } else { self.next_wake() };
+            let shared = self.shared.clone();
+            self.runtime.block_on(async {
+                // Lets requests under way move on even when there is no time to wait.
+                tokio::task::yield_now().await;
+                let _ = tokio::time::timeout_at(until.into(), shared.signal.notified()).await;
+            });
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if now.duration_since(self.last_tick) < TICK {
+            return;
+        }
+        self.last_tick = now;
+        for lane in &mut self.lanes {
+            lane.tick(now);
+        }
+        self.report_overflow(now);
+        let tick = self.shared.tick.get().and_then(Weak::upgrade);
+        for message in self.warnings.drain(..) {
+            warn(tick.as_deref(), message);
+        }
+        if let Some(tick) = tick {
+            // What it calls includes subscribers, which are anybody's code.
+            let _ = catch_unwind(AssertUnwindSafe(|| tick.tick()));
+        }
+    }
+
+    fn report_overflow(&mut self, now: Instant) {
+        let overflowed = self.shared.overflowed.load(Relaxed);
+        if overflowed > self.overflowed {
+            let loss = Loss { reason: Reason::QueueFull, message: "the export queue is full".into() };
+            self.report(overflowed - self.overflowed, loss, now);
+            self.overflowed = overflowed;
+        }
+    }
+
+    /// Takes what was submitted, and makes batches of it.
+    fn collect(&mut self, now: Instant) {
+        let mut queue = self.shared.queue.lock();
+        let items = std::mem::take(&mut queue.items);
+        let asked = !queue.flushes.is_empty() || queue.shutdown.is_some();
+        self.flushes.append(&mut queue.flushes);
+        self.shutdown = self.shutdown.take().or(queue.shutdown.take());
+        drop(queue);
+        if asked {
+            self.lanes.iter_mut().for_each(|lane| lane.hurry(now));
+        }
+        self.loose.extend(items);
+        let limits = &self.shared.limits;
+        let waited = now.duration_since(self.last_batch) >= limits.schedule_delay;
+        let now_or_never = waited || self.shutdown.is_some() || !self.flushes.is_empty();
+        if waited {
+            self.last_batch = now;
+        }
+        while self.loose.len() >= limits.max_batch || (now_or_never && !self.loose.is_empty()) {
+            let mut bytes = 0;
+            let fits = self.loose.iter().take(limits.max_batch).take_while(|item| {
+                bytes += item.size();
+                bytes <= MAX_BATCH_BYTES
+            });
+            let fits = fits.count().max(1);
+            self.batches.push_back(Batch::new(self.loose.drain(..fits).collect()));
+        }
+    }
+
+    /// Lets every lane take its next step. Returns whether one moved on.
+    fn advance(&mut self, now: Instant) -> bool {
+        let mut progress = false;
+        let drive = Drive { runtime: &self.runtime, shared: &self.shared, conversion: &self.conversion, now };
+        for lane in &mut self.lanes {
+            if let Some(batch) = self.batches.get_mut((lane.next - self.first) as usize) {
+                progress |= lane.advance(batch, &drive);
+                if let Some(trouble) = &lane.trouble
+                    && due(&mut self.warned, trouble, now)
+                {
+                    self.warnings.push(format!("export failed, to be tried again: {trouble}"));
+                }
+            }
+        }
+        progress
+    }
+
+    /// Writes the batches that every lane has settled into the ledger.
+    fn retire(&mut self) {
+        let done = self.lanes.iter().map(|lane| lane.next).min().unwrap_or(self.first + self.batches.len() as u64);
+        while self.first < done {
+            let batch = self.batches.pop_front().expect("a lane settles only batches that exist");
+            self.first += 1;
+            self.account(batch);
+        }
+    }
+
+    fn account(&mut self, batch: Batch) {
+        let (count, bytes) = (batch.count, batch.bytes);
+        if let Some((spans, loss)) = batch.account(&self.shared.stats) {
+            self.report(spans, loss, Instant::now());
+        }
+        self.shared.release(count, bytes);
+        self.shared.settled.fetch_add(count.spans, Relaxed);
+    }
+
+    fn report(&mut self, spans: u64, loss: Loss, now: Instant) {
+        if due(&mut self.warned, &loss.message, now) {
+            self.warnings.push(format!("spans were lost ({}): {}", loss.reason, loss.message));
+        }
+        self.shared.lose(spans, loss);
+    }
+
+    fn is_settled(&self, request: &Request) -> bool {
+        self.shared.settled.load(Relaxed) >= request.target
+    }
+
+    /// Answers the flushes that are done, or late.
+    fn answer(&mut self, now: Instant) {
+        let (done, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.flushes).into_iter().partition(|request| self.is_settled(request));
+        if !done.is_empty() {
+            let result = self.flush_lanes();
+            done.into_iter().for_each(|request| request.reply.send(result.clone()));
+        }
+        let (late, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|request| request.deadline <= now);
+        for request in late {
+            let result = Err(self.timed_out(&request));
+            request.reply.send(result);
+        }
+        self.flushes = waiting;
+    }
+
+    fn flush_lanes(&mut self) -> Result<(), FlushError> {
+        self.report_overflow(Instant::now());
+        let failed = self.lanes.iter_mut().filter_map(|lane| lane.flush().err()).last();
+        self.shared.take_lost()?;
+        failed.map_or(Ok(()), |message| Err(FlushError::Exporter { message }))
+    }
+
+    fn timed_out(&self, request: &Request) -> FlushError {
+        let pending = request.target - self.shared.settled.load(Relaxed).min(request.target);
+        let cause = self.lanes.iter().find_map(|lane| lane.trouble.clone()).unwrap_or("no answer yet".into());
+        FlushError::Timeout { pending, timeout: request.timeout, cause }
+    }
+
+    /// The last thing that the thread does: whatever is left is lost, and says so.
+    fn stop(mut self) {
+        let Some(request) = self.shutdown.take() else { return };
+        let mut result = if self.is_settled(&request) { Ok(()) } else { Err(self.timed_out(&request)) };
+        let left = Batch::new(self.loose.drain(..).collect());
+        let reason = Reason::Shutdown;
+        for mut batch in std::mem::take(&mut self.batches).into_iter().chain([left]) {
+            let message = self.lanes.iter().find_map(|lane| lane.trouble.clone()).unwrap_or("no time was left".into());
+            batch.loss.get_or_insert(Loss { reason, message });
+            self.account(batch);
+        }
+        let remaining = request.deadline.saturating_duration_since(Instant::now()).max(TICK);
+        if result.is_ok() {
+            result = self.flush_lanes();
+        }
+        self.lanes.iter_mut().for_each(|lane| lane.shutdown(remaining));
+        self.last_tick -= TICK;
+        self.tick(Instant::now());
+        self.lanes.clear();
+        let mut queue = self.shared.queue.lock();
+        queue.stopped = true;
+        let flushes = std::mem::take(&mut queue.flushes);
+        drop(queue);
+        // A name that is still being looked up must not hold the thread.
+        self.runtime.shutdown_background();
+        for waiting in flushes.into_iter().chain(self.flushes) {
+            waiting.reply.send(result.clone());
+        }
+        request.reply.send(result);
+    }
+
+    fn next_wake(&self) -> Instant {
+        let batch = self.last_batch + self.shared.limits.schedule_delay;
+        let requests = self.flushes.iter().chain(&self.shutdown).map(|request| request.deadline);
+        let lanes = self.lanes.iter().filter_map(Lane::due);
+        requests.chain(lanes).chain([batch, self.last_tick + TICK]).min().unwrap_or(batch)
+    }
+}
+
+/// Whether a warning of this kind has not been said for a while. Digits do not tell kinds apart: addresses of
+/// retries and durations differ where the trouble is one.
+fn due(warned: &mut HashMap<String, Instant>, kind: &str, now: Instant) -> bool {
+    let kind: String = kind.chars().filter(|c| !c.is_ascii_digit()).collect();
+    match warned.get(&kind) {
+        Some(last) if now.duration_since(*last) < WARN_INTERVAL => false,
+        _ => {
+            // Bounded: kinds come from a handful of messages, unless an exporter makes them up.
+            if warned.len() >= 64 {
+                warned.clear();
+            }
+            warned.insert(kind, now);
+            true
+        }
+    }
+}
+
+fn warn(tick: Option<&dyn Tick>, message: String) {
+    match tick {
+        Some(tick) => tick.warn(message),
+        None => tracing::warn!(target: "journey_layer", "{message}"),
+    }
+}

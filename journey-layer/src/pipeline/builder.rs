@@ -1,0 +1,343 @@
+//! From settings and environment to a running pipeline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanProcessor};
+use parking_lot::Mutex;
+
+use crate::config::{LayerConfig, OnDuplicate, Sampling};
+use crate::core::Core;
+use crate::env::Env;
+use crate::error::{BuildError, OtlpError};
+use crate::export::convert::{Conversion, Semconv};
+use crate::export::exporter::{Destination, Exporter};
+use crate::export::sink::{ExportSink, Limits, Tick};
+use crate::export::worker::Plan;
+use crate::guard::Guard;
+use crate::pipeline::{Inner, Journey, Pipeline};
+use crate::resource::resource;
+use crate::stats::Stats;
+
+/// The settings of a pipeline. Made by [`Journey::builder`].
+///
+/// What is set here goes before the `OTEL_*` environment variables, and those before the defaults.
+#[derive(Default)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct Builder {
+    env: Env,
+    exporters: Vec<Exporter>,
+    processors: Vec<Box<dyn SpanProcessor>>,
+    resource: Vec<KeyValue>,
+    sampling: Option<Sampling>,
+    step_sample_rate: Option<f64>,
+    duplicates: Option<OnDuplicate>,
+    retention: Option<(Duration, usize)>,
+    grace: Option<Duration>,
+    max_live: Option<usize>,
+    max_events: Option<usize>,
+    max_value_length: Option<usize>,
+    context_activation: Option<bool>,
+    max_queue_bytes: Option<usize>,
+    schedule_delay: Option<Duration>,
+    semconv: Option<Semconv>,
+}
+
+/// Everything in which two pipelines can differ.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fingerprint {
+    layer: LayerConfig,
+    limits: Limits,
+    semconv: Semconv,
+    resource: Resource,
+    labels: Vec<String>,
+    keys: Vec<String>,
+    disabled: bool,
+}
+
+impl Builder {
+    /// Reads `OTEL_*` there, and not in the process's environment.
+    pub fn environment(mut self, lookup: impl Fn(&str) -> Option<String> + Send + 'static) -> Self {
+        self.env = Env::new(lookup);
+        self
+    }
+
+    /// Adds a destination. Without any, and without a span processor, `OTEL_TRACES_EXPORTER` names them.
+    pub fn exporter(mut self, exporter: impl Into<Exporter>) -> Self {
+        self.exporters.push(exporter.into());
+        self
+    }
+
+    /// Adds a span processor of the SDK.
+    ///
+    /// Its `on_end` is called on the export thread, and what it is given counts as exported: what it loses on its own
+    /// is not in the ledger. Its `on_start` is called only for spans that are made with the OpenTelemetry API.
+    pub fn span_processor(mut self, processor: impl SpanProcessor + 'static) -> Self {
+        self.processors.push(Box::new(processor));
+        self
+    }
+
+    /// `service.name` of the resource (`OTEL_SERVICE_NAME`, else `vllm`).
+    pub fn service_name(self, name: impl Into<String>) -> Self {
+        self.resource([KeyValue::new("service.name", name.into())])
+    }
+
+    /// Adds attributes to the resource (`OTEL_RESOURCE_ATTRIBUTES`).
+    pub fn resource(mut self, attributes: impl IntoIterator<Item = KeyValue>) -> Self {
+        self.resource.extend(attributes);
+        self
+    }
+
+    /// Samples this share of the journeys that have no parent; the others follow their parent. Short for
+    /// [`Sampling::ParentBased`].
+    pub fn sample_rate(self, root: f64) -> Self {
+        self.sampling(Sampling::ParentBased { root })
+    }
+
+    /// How the decision about a journey is made (`OTEL_TRACES_SAMPLER`).
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = Some(sampling);
+        self
+    }
+
+    /// Traces this share of the scheduler steps; 0.0 if not given.
+    pub fn step_sample_rate(mut self, rate: f64) -> Self {
+        self.step_sample_rate = Some(rate);
+        self
+    }
+
+    /// What is done with a second `llm_request` of a journey; merged if not given.
+    pub fn duplicates(mut self, on_duplicate: OnDuplicate) -> Self {
+        self.duplicates = Some(on_duplicate);
+        self
+    }
+
+    /// How long, and how many at most, closed spans are remembered for telling duplicates; a minute and 65,536 if
+    /// not given.
+    pub fn retention(mut self, time: Duration, max_spans: usize) -> Self {
+        self.retention = Some((time, max_spans));
+        self
+    }
+
+    /// How long a finished span waits for its last handle to go before it is exported all the same; two seconds if
+    /// not given.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Open spans at most; 262,144 if not given. Further ones are dropped and counted.
+    pub fn max_live_spans(mut self, spans: usize) -> Self {
+        self.max_live = Some(spans);
+        self
+    }
+
+    /// Events of one span at most (`OTEL_SPAN_EVENT_COUNT_LIMIT`, else 128). The terminal event always has room.
+    pub fn max_events_per_span(mut self, events: usize) -> Self {
+        self.max_events = Some(events);
+        self
+    }
+
+    /// Bytes of one text value at most (`OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, else
+    /// `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`, else 4,096). Longer ones are cut and counted.
+    pub fn max_value_length(mut self, bytes: usize) -> Self {
+        self.max_value_length = Some(bytes);
+        self
+    }
+
+    /// Whether an entered journey span is the active OpenTelemetry context, so that outgoing calls inside it
+    /// propagate it; true if not given.
+    pub fn context_activation(mut self, active: bool) -> Self {
+        self.context_activation = Some(active);
+        self
+    }
+
+    /// Bytes of spans that may wait for the exporters; 64 MiB if not given. Beyond it spans are dropped and counted.
+    pub fn max_queue_bytes(mut self, bytes: usize) -> Self {
+        self.max_queue_bytes = Some(bytes);
+        self
+    }
+
+    /// The longest that a span waits for others to be exported with (`OTEL_BSP_SCHEDULE_DELAY`, else five seconds).
+    pub fn schedule_delay(mut self, delay: Duration) -> Self {
+        self.schedule_delay = Some(delay);
+        self
+    }
+
+    /// The names of the attributes that the semantic conventions renamed (`OTEL_SEMCONV_STABILITY_OPT_IN`).
+    pub fn semconv(mut self, semconv: Semconv) -> Self {
+        self.semconv = Some(semconv);
+        self
+    }
+
+    /// Starts the pipeline. Where `OTEL_SDK_DISABLED` is true, the handle's layer does nothing.
+    ///
+    /// # Errors
+    /// A setting cannot work, an exporter cannot be set up, or the export thread not be started.
+    pub fn build(self) -> Result<Journey, BuildError> {
+        self.resolve()?.start()
+    }
+
+    /// Completes the settings from the environment, and starts nothing.
+    pub(crate) fn resolve(mut self) -> Result<Ready, BuildError> {
+        let disabled = self.env.boolean("OTEL_SDK_DISABLED");
+        let layer = self.layer()?;
+        let limits = self.limits();
+        let env = &self.env;
+        let mut exporters = self.exporters;
+        if exporters.is_empty() && self.processors.is_empty() && !disabled {
+            exporters.extend(env.exporters().iter().map(|name| match name.as_str() {
+                "console" => Exporter::console().into(),
+                _ => Exporter::otlp().into(),
+            }));
+        }
+        let resource = resource(self.resource, env);
+        let processors = self.processors.into_iter().map(|mut processor| {
+            processor.set_resource(&resource);
+            Arc::from(processor)
+        });
+        let processors: Vec<Arc<dyn SpanProcessor>> = processors.collect();
+        exporters.extend(processors.iter().map(|processor| Exporter::processor(processor.clone())));
+        let destinations = exporters.into_iter().map(|exporter| exporter.resolve(env));
+        let destinations: Vec<_> =
+            if disabled { Vec::new() } else { destinations.collect::<Result<_, OtlpError>>()? };
+        let semconv = self.semconv.or_else(|| env.semconv()).unwrap_or_default();
+        let fingerprint = Fingerprint {
+            layer,
+            limits,
+            semconv,
+            resource,
+            labels: destinations.iter().map(|destination| destination.label.clone()).collect(),
+            keys: destinations.iter().map(|destination| destination.key.clone()).collect(),
+            disabled,
+        };
+        Ok(Ready { fingerprint, destinations, processors, warnings: env.take_warnings() })
+    }
+
+    /// The layer's part of the settings.
+    pub(crate) fn layer(&self) -> Result<LayerConfig, BuildError> {
+        let defaults = LayerConfig::default();
+        let env = &self.env;
+        let (retention, max_retained) = self.retention.unwrap_or((defaults.retention, defaults.max_retained));
+        let lengths = ["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"];
+        let length = || lengths.into_iter().find_map(|name| env.number(name));
+        let sampling = self.sampling.or_else(|| env.sampling()).unwrap_or(defaults.sampling);
+        let (Sampling::ParentBased { root: rate } | Sampling::Rate(rate) | Sampling::TraceIdRatio(rate)) = sampling;
+        let step_sample_rate = self.step_sample_rate.unwrap_or(defaults.step_sample_rate);
+        for (name, value) in [("the sample rate", rate), ("the step sample rate", step_sample_rate)] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(BuildError::Rate { name, value });
+            }
+        }
+        Ok(LayerConfig {
+            sampling,
+            step_sample_rate,
+            duplicates: self.duplicates.unwrap_or(defaults.duplicates),
+            retention,
+            max_retained,
+            grace: self.grace.unwrap_or(defaults.grace),
+            max_live: self.max_live.unwrap_or(defaults.max_live),
+            max_events: self
+                .max_events
+                .or_else(|| env.number("OTEL_SPAN_EVENT_COUNT_LIMIT"))
+                .unwrap_or(defaults.max_events)
+                .max(1),
+            max_value_length: self.max_value_length.or_else(length).unwrap_or(defaults.max_value_length),
+            context_activation: self.context_activation.unwrap_or(defaults.context_activation),
+        })
+    }
+
+    fn limits(&mut self) -> Limits {
+        let defaults = Limits::default();
+        let env = &self.env;
+        let max_queue_spans = env.positive("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or(defaults.max_queue_spans);
+        Limits {
+            max_queue_bytes: self.max_queue_bytes.unwrap_or(defaults.max_queue_bytes),
+            max_queue_spans,
+            max_batch: env
+                .positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
+                .unwrap_or(defaults.max_batch)
+                .min(max_queue_spans),
+            schedule_delay: self
+                .schedule_delay
+                .or_else(|| env.millis("OTEL_BSP_SCHEDULE_DELAY"))
+                .unwrap_or(defaults.schedule_delay),
+            export_timeout: env.millis("OTEL_BSP_EXPORT_TIMEOUT").unwrap_or(defaults.export_timeout),
+        }
+    }
+}
+
+/// Complete settings.
+pub(crate) struct Ready {
+    pub(crate) fingerprint: Fingerprint,
+    destinations: Vec<Destination>,
+    processors: Vec<Arc<dyn SpanProcessor>>,
+    warnings: Vec<String>,
+}
+
+impl Ready {
+    pub(crate) fn start(self) -> Result<Journey, BuildError> {
+        let Fingerprint { layer, limits, semconv, resource, disabled, .. } = self.fingerprint.clone();
+        let pipeline = if disabled {
+            None
+        } else {
+            let stats = Arc::new(Stats::new());
+            let plan = Plan {
+                destinations: self.destinations,
+                conversion: Conversion::new(semconv),
+                resource: resource.clone(),
+                warnings: self.warnings,
+            };
+            let sink = ExportSink::start(plan, limits, stats.clone())?;
+            let core = Core::new(layer, sink.clone(), stats.clone());
+            let ticking: Arc<dyn Tick> = core.clone();
+            sink.set_tick(Arc::downgrade(&ticking));
+            let guard = Guard {
+                rules: core.clone(),
+                sink: sink.clone(),
+                stats,
+                warnings: ticking,
+                processors: self.processors,
+                warned: Mutex::default(),
+            };
+            let (Sampling::ParentBased { root: rate } | Sampling::Rate(rate) | Sampling::TraceIdRatio(rate)) =
+                core.config.sampling;
+            let provider = SdkTracerProvider::builder()
+                .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(rate))))
+                .with_max_events_per_span(u32::try_from(core.config.max_events).unwrap_or(u32::MAX))
+                .with_resource(resource)
+                .with_span_processor(guard)
+                .build();
+            Some(Pipeline { core, sink, provider })
+        };
+        Ok(Journey { inner: Arc::new(Inner { pipeline, fingerprint: self.fingerprint }) })
+    }
+}
+
+impl Fingerprint {
+    /// Where journeys go, for people.
+    pub(crate) fn destinations(&self) -> String {
+        match (self.disabled, self.labels.as_slice()) {
+            (true, _) => "nowhere (OTEL_SDK_DISABLED)".to_owned(),
+            (_, []) => "nowhere".to_owned(),
+            (_, labels) => labels.join(", "),
+        }
+    }
+
+    /// The first setting in which the two differ.
+    pub(crate) fn difference(&self, other: &Self) -> &'static str {
+        let settings = [
+            ("OTEL_SDK_DISABLED", self.disabled != other.disabled),
+            ("its destinations", self.labels != other.labels),
+            ("the settings of a destination", self.keys != other.keys),
+            ("its resource", self.resource != other.resource),
+            ("its sampling", self.layer.sampling != other.layer.sampling),
+            ("the settings of its layer", self.layer != other.layer),
+            ("the bounds of its queue", self.limits != other.limits),
+            ("its semantic conventions", self.semconv != other.semconv),
+        ];
+        settings.into_iter().find(|(_, differs)| *differs).map_or("nothing", |(name, _)| name)
+    }
+}

@@ -1,0 +1,217 @@
+//! The three rules by which a second `llm_request` is refused, and what is not a duplicate.
+
+use std::collections::HashMap;
+
+use journey_layer::macros::*;
+use journey_layer::testing::{self, Capture};
+use journey_layer::tracing::{self, Span, info_span};
+use journey_layer::{Journey, OnDuplicate, Reason, handoff};
+
+#[track_caller]
+fn assert_rejected(capture: &Capture, reason: Reason, spans: usize) {
+    let stats = capture.stats();
+    assert_eq!(stats.spans.rejected.get(&reason), Some(&1), "{stats}");
+    assert_eq!(capture.spans().len(), spans, "{:?}", capture.spans());
+    assert!(stats.balances(), "{stats}");
+}
+
+fn late_duplicate(parent: &Span) -> Span {
+    journey_span!(scope = "vllm.api", completion_tokens = 42, request_id = "late", carrier = &handoff(parent))
+}
+
+#[test]
+fn nested_in_a_request_is_refused_and_its_attributes_are_merged() {
+    let capture = testing::capture();
+    let api = journey_span!(scope = "vllm.api", request_id = "cmpl-1");
+    let inner = api.in_scope(|| journey_span!(scope = "vllm.api", request_id = "other", completion_tokens = 7));
+    journey_record!(&inner, prompt_tokens = 24);
+    journey_event!(&inner, ARRIVED);
+    let core = inner.in_scope(|| journey_span!(scope = "vllm.scheduler"));
+    drop((core, inner, api));
+    assert_rejected(&capture, Reason::Nested, 2);
+    let api = capture.span("llm_request");
+    assert_eq!(api.attribute("gen_ai.usage.completion_tokens"), Some(&7.into()));
+    assert_eq!(api.attribute("gen_ai.usage.prompt_tokens"), Some(&24.into()));
+    assert_eq!(api.attribute("gen_ai.request.id"), Some(&"cmpl-1".into()), "the original keeps what it has");
+    assert_eq!(capture.span("llm_core").parent_span_id, Some(api.span_id), "children attach to the original");
+    assert_eq!(capture.stats().events.rejected[&Reason::DuplicateSpan], 1);
+}
+
+#[test]
+fn nested_in_a_core_is_refused() {
+    let capture = testing::capture();
+    let api = journey_span!(scope = "vllm.api");
+    let core = journey_span!(scope = "vllm.scheduler", carrier = &handoff(&api));
+    drop(core.in_scope(|| journey_span!(scope = "vllm.api", completion_tokens = 7)));
+    drop((core, api));
+    assert_rejected(&capture, Reason::Nested, 2);
+    let api = capture.span("llm_request");
+    assert_eq!(api.attribute("gen_ai.usage.completion_tokens"), Some(&7.into()), "merged over the core's parent");
+}
+
+#[test]
+fn handed_off_while_the_request_is_live_is_refused_and_merged() {
+    let capture = testing::capture();
+    let api = journey_span!(scope = "vllm.api", request_id = "cmpl-1");
+    drop(late_duplicate(&api));
+    drop(api);
+    assert_rejected(&capture, Reason::HandedOff, 1);
+    assert_eq!(capture.spans()[0].attribute("gen_ai.usage.completion_tokens"), Some(&42.into()));
+}
+
+#[test]
+fn handed_off_after_the_request_has_closed_is_refused() {
+    let capture = testing::capture();
+    let api = journey_span!(scope = "vllm.api");
+    let carrier = handoff(&api);
+    journey_event!(&api, ABORTED, reason = timeout);
+    drop(api);
+    drop(journey_span!(scope = "vllm.api", carrier = &carrier));
+    assert_rejected(&capture, Reason::HandedOff, 1);
+}
+
+#[test]
+fn handed_off_by_another_process_is_refused() {
+    let capture = testing::capture();
+    let carrier = HashMap::from([
+        ("traceparent".to_owned(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        ("tracestate".to_owned(), "journey=llm_request".to_owned()),
+        ("x-vllm-journey-sampled".to_owned(), "1".to_owned()),
+    ]);
+    let core = journey_span!(scope = "vllm.scheduler", carrier = &carrier);
+    drop(journey_span!(scope = "vllm.api", carrier = &carrier));
+    drop(core);
+    assert_rejected(&capture, Reason::HandedOff, 1);
+}
+
+#[test]
+fn a_live_request_id_is_refused_at_creation_and_later() {
+    let capture = testing::capture();
+    let api = journey_span!(scope = "vllm.api", request_id = "cmpl-1");
+    drop(journey_span!(scope = "vllm.api", request_id = "cmpl-1", completion_tokens = 7));
+    assert_rejected(&capture, Reason::SameId, 0);
+    let late = journey_span!(scope = "vllm.api");
+    journey_event!(&late, ARRIVED);
+    journey_record!(&late, request_id = "cmpl-1");
+    journey_event!(&late, DEPARTED);
+    drop((late, api));
+    let stats = capture.stats();
+    assert_eq!((stats.spans.rejected[&Reason::SameId], stats.events.rejected[&Reason::DuplicateSpan]), (2, 2));
+    assert_eq!(capture.spans().len(), 1);
+    assert!(stats.balances(), "{stats}");
+}
+
+#[test]
+fn the_scope_of_the_historical_bug_is_refused_and_merged() {
+    let capture = testing::capture();
+    let api = journey_span!(scope = "vllm.api", request_id = "cmpl-1");
+    let by_id = tracing::info_span!(
+        target: "vllm.llm_engine", "llm_request", gen_ai.request.id = "cmpl-1", gen_ai.usage.completion_tokens = 9
+    );
+    let nested =
+        api.in_scope(|| tracing::info_span!(target: "vllm.llm_engine", "llm_request", gen_ai.usage.prompt_tokens = 24));
+    drop((by_id, nested, api));
+    let stats = capture.stats();
+    assert_eq!(stats.spans.rejected[&Reason::UnknownScope], 2);
+    let api = capture.span("llm_request");
+    assert_eq!(api.scope, "vllm.api");
+    assert_eq!(api.attribute("gen_ai.usage.completion_tokens"), Some(&9.into()), "found by its request id");
+    assert_eq!(api.attribute("gen_ai.usage.prompt_tokens"), Some(&24.into()), "found around it");
+    assert!(stats.balances(), "{stats}");
+}
+
+#[test]
+fn unknown_scopes_and_span_names_are_refused() {
+    let capture = testing::capture();
+    drop(tracing::info_span!(target: "vllm.api", "another"));
+    drop(tracing::info_span!(target: "vllm.scheduler.step", "scheduler_steps_1"));
+    drop(tracing::info_span!(target: "vllm.scheduler", "llm_request"));
+    tracing::info!(name: "journey.QUEUED", target: "vllm.api", "in the wrong scope");
+    tracing::info!(target: "vllm.api", "a log line is no event of ours");
+    let stats = capture.stats();
+    assert_eq!(stats.spans.rejected[&Reason::UnknownSpan], 2);
+    assert_eq!(stats.spans.rejected[&Reason::UnknownScope], 1);
+    assert_eq!((stats.events.started, stats.events.rejected[&Reason::UnknownEvent]), (1, 1));
+    assert!(stats.balances(), "{stats}");
+}
+
+#[test]
+fn two_requests_of_one_client_trace_are_two_journeys() {
+    let capture = testing::capture();
+    let headers = HashMap::from([(
+        "traceparent".to_owned(),
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+    )]);
+    let first = journey_span!(scope = "vllm.api", request_id = "a", headers = &headers);
+    let second = journey_span!(scope = "vllm.api", request_id = "b", headers = &headers);
+    drop((first, second));
+    assert_eq!(capture.spans().len(), 2);
+}
+
+#[test]
+fn a_request_id_is_free_again_once_its_journey_has_ended() {
+    let capture = testing::capture();
+    let first = journey_span!(scope = "vllm.api", request_id = "a");
+    journey_event!(&first, ABORTED, reason = client_disconnect);
+    let retry = journey_span!(scope = "vllm.api", request_id = "a");
+    drop((first, retry));
+    assert_eq!(capture.spans().len(), 2, "the handle of the first was still held");
+}
+
+#[test]
+fn a_request_inside_another_trace_is_its_own_journey() {
+    let capture = testing::capture();
+    let headers = HashMap::from([(
+        "traceparent".to_owned(),
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+    )]);
+    let outer = journey_span!(scope = "vllm.api");
+    drop(outer.in_scope(|| journey_span!(scope = "vllm.api", headers = &headers)));
+    drop(outer);
+    assert_eq!(capture.spans().len(), 2);
+}
+
+#[test]
+fn a_second_core_for_the_same_sequence_is_refused() {
+    let capture = testing::capture();
+    let api = journey_span!(scope = "vllm.api");
+    let carrier = handoff(&api);
+    let core = |id: &str| journey_span!(scope = "vllm.scheduler", request_id = id, carrier = &carrier);
+    let (first, second, again) = (core("0_x"), core("1_x"), core("0_x"));
+    drop((first, second, again));
+    drop(core("1_x"));
+    drop(api);
+    let stats = capture.stats();
+    assert_eq!(stats.spans.rejected[&Reason::SameSequence], 2, "{stats}");
+    assert_eq!(capture.spans().len(), 3);
+    assert!(stats.balances(), "{stats}");
+}
+
+#[test]
+fn drop_loses_what_the_duplicate_brings_and_panic_panics() {
+    let capture = testing::capture_with(Journey::builder().duplicates(OnDuplicate::Drop));
+    let api = journey_span!(scope = "vllm.api");
+    drop(late_duplicate(&api));
+    drop(api);
+    assert_rejected(&capture, Reason::HandedOff, 1);
+    assert_eq!(capture.spans()[0].attribute("gen_ai.usage.completion_tokens"), None);
+
+    let _capture = testing::capture_with(Journey::builder().duplicates(OnDuplicate::Panic));
+    let api = journey_span!(scope = "vllm.api");
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| late_duplicate(&api))).unwrap_err();
+    let message = panic.downcast_ref::<String>().unwrap();
+    assert!(message.starts_with("handed_off: a second llm_request at "), "{message}");
+}
+
+#[test]
+fn two_subscribers_do_not_see_each_others_journeys() {
+    let first = testing::capture();
+    let api = journey_span!(scope = "vllm.api", request_id = "a");
+    {
+        let second = testing::capture();
+        drop(journey_span!(scope = "vllm.api", request_id = "a"));
+        assert_eq!(second.spans().len(), 1);
+    }
+    info_span!("unrelated").in_scope(|| drop(api));
+    assert_eq!((first.spans().len(), first.stats().spans.started), (1, 1));
+}
