@@ -14,7 +14,7 @@ use crate::decide::Decision;
 use crate::duplicates::{Origin, Seen};
 use crate::layer::WalkFrom;
 use crate::lifecycle::LiveSpan;
-use crate::placeholder::Placeholders;
+use crate::placeholder::{self, Placeholders};
 use crate::record::{ParentSpan, SpanRecord};
 use crate::sampling;
 use crate::stats::{Count, Reason};
@@ -38,6 +38,7 @@ pub(crate) struct LayerState {
 impl LayerState {
     pub(crate) fn new(core: Arc<Core>, alone: bool) -> Arc<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
+        placeholder::register();
         let state = Arc::new(Self {
             number: NUMBER.fetch_add(1, Relaxed),
             core: core.clone(),

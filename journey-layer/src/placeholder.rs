@@ -80,6 +80,14 @@ pub(crate) fn callsite(name: SpanName) -> &'static DefaultCallsite {
     }
 }
 
+/// Registers the callsites. Left to their first use, that could be inside a dispatcher's closure, where `tracing`
+/// registers a callsite as if nobody listened.
+pub(crate) fn register() {
+    for (name, _) in ALL {
+        callsite(name).interest();
+    }
+}
+
 fn create(name: SpanName, dispatch: &Dispatch) -> tracing::Span {
     let callsite = callsite(name);
     // Registers the callsite; and `enabled` is what per-layer filters note their verdict in, so it must be asked

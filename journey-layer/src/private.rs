@@ -67,10 +67,12 @@ impl Ticket {
 
 /// Decides about a span before any of its arguments is evaluated. Without a layer, every span is built as it stands.
 pub fn admit(name: SpanName, parent: Parent<'_>) -> Admission {
+    if is_switched_off(name) {
+        return Admission::Out(tracing::Span::none());
+    }
     let current = dispatcher::get_default(|dispatch| {
-        listens(dispatch, name).then(|| {
-            dispatch.downcast_ref::<JourneyLayer>().map(|layer| (layer.state.clone(), dispatch.clone()))
-        })
+        (!dispatch.is::<NoSubscriber>())
+            .then(|| dispatch.downcast_ref::<JourneyLayer>().map(|layer| (layer.state.clone(), dispatch.clone())))
     });
     // Outside the dispatcher's closure: what runs from here on may itself be traced.
     match current {
@@ -80,10 +82,12 @@ pub fn admit(name: SpanName, parent: Parent<'_>) -> Admission {
     }
 }
 
-/// Whether the subscriber may want spans of this name: that of no subscriber and of a filter by target is no.
+/// Whether a filter by target or level keeps every subscriber from spans of this name.
+///
+/// Not to be asked inside a dispatcher's closure: `tracing` registers a callsite there as if nobody listened.
 #[inline]
-fn listens(dispatch: &Dispatch, name: SpanName) -> bool {
-    !dispatch.is::<NoSubscriber>() && !placeholder::callsite(name).interest().is_never()
+fn is_switched_off(name: SpanName) -> bool {
+    placeholder::callsite(name).interest().is_never()
 }
 
 impl LayerState {
@@ -134,8 +138,11 @@ pub fn wants(span: &tracing::Span) -> bool {
 
 /// Whether an event for the nearest enclosing span can arrive anywhere: not where that span is sampled out.
 pub fn wants_current(event: Event) -> bool {
+    if is_switched_off(event.span()) {
+        return false;
+    }
     dispatcher::get_default(|dispatch| {
-        let Some(layer) = dispatch.downcast_ref::<JourneyLayer>() else { return listens(dispatch, event.span()) };
+        let Some(layer) = dispatch.downcast_ref::<JourneyLayer>() else { return !dispatch.is::<NoSubscriber>() };
         let current = dispatch.current_span();
         let mut wanted = true;
         layer.state.walk_from(dispatch, current.id(), &mut |id| {
