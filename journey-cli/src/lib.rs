@@ -2,8 +2,12 @@
 //! their time, and a live page.
 
 pub mod check;
+pub mod journey;
 pub mod latency;
+pub mod link;
 pub mod model;
 pub mod names;
 pub mod read;
+pub mod report;
 pub mod time;
+mod view;

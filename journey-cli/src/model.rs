@@ -1,6 +1,8 @@
 //! A finished span as the tools see it, whatever format it was read from.
 
 use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use journey_schema::{Attr, Event as EventKind, SpanName};
@@ -32,6 +34,25 @@ pub struct SpanRef {
     pub trace_id: TraceId,
     /// The span in that trace.
     pub span_id: SpanId,
+}
+
+impl fmt::Display for SpanRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.trace_id, self.span_id)
+    }
+}
+
+impl FromStr for SpanRef {
+    type Err = ParseIntError;
+
+    /// Reads what `Display` writes.
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        let (trace_id, span_id) = text.split_once('-').unwrap_or((text, ""));
+        Ok(Self {
+            trace_id: TraceId(u128::from_str_radix(trace_id, 16)?),
+            span_id: SpanId(u64::from_str_radix(span_id, 16)?),
+        })
+    }
 }
 
 /// A name that the schema may or may not know.

@@ -39,6 +39,11 @@ impl FromIterator<Dialect> for Dialects {
 }
 
 impl Dialects {
+    /// Every dialect at once.
+    pub fn all() -> Self {
+        Dialect::value_variants().iter().copied().collect()
+    }
+
     /// The scope that owns the span, with the dialect's scopes folded into the schema's.
     pub fn scope(self, span: &Span) -> Option<Scope> {
         Scope::from_name(&span.scope.name)
