@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn all_six_samplers_are_known_and_a_wrong_one_is_warned_of() {
-        let cases: [(&'static [(&str, &str)], Option<Sampling>, usize); 10] = [
+        type Case = (&'static [(&'static str, &'static str)], Option<Sampling>, usize);
+        let cases: [Case; 10] = [
             (&[], None, 0),
             (&[("OTEL_TRACES_SAMPLER", "")], None, 0),
             (&[("OTEL_TRACES_SAMPLER", "always_on")], Some(Sampling::TraceIdRatio(1.0)), 0),

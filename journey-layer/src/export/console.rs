@@ -50,6 +50,9 @@ impl From<Console> for Exporter {
 }
 
 const HOLD: Duration = Duration::from_millis(500);
+/// How long a span with a remote parent waits for it. The parent may be this process's (a carrier was used within it)
+/// or another's, which never comes.
+const REMOTE_HOLD: Duration = Duration::from_secs(3);
 /// Spans that wait for their parent at most.
 const MAX_WAITING: usize = 4096;
 /// Printed spans whose late children are still recognised.
@@ -62,8 +65,10 @@ struct ConsoleExporter {
     held: VecDeque<(Instant, SpanData)>,
     /// Spans that ended before their parent, by the parent's id.
     waiting: HashMap<SpanId, Vec<SpanData>>,
-    /// The keys of `waiting`, oldest first.
-    order: VecDeque<SpanId>,
+    /// The keys of `waiting` with the time since when, oldest first.
+    order: VecDeque<(Instant, SpanId)>,
+    /// A remote parent has turned out to be this process's: then they all may.
+    remote_parents_come: bool,
     num_waiting: usize,
     printed: VecDeque<SpanId>,
     text: String,
@@ -77,6 +82,7 @@ impl ConsoleExporter {
             held: VecDeque::new(),
             waiting: HashMap::new(),
             order: VecDeque::new(),
+            remote_parents_come: false,
             num_waiting: 0,
             printed: VecDeque::new(),
             text: String::new(),
@@ -86,13 +92,13 @@ impl ConsoleExporter {
     fn take(&mut self, span: SpanData, now: Instant) {
         let parent = span.parent_span_id;
         let is_request = span.name == SpanName::LlmRequest.name();
-        let comes = parent != SpanId::INVALID && !span.parent_span_is_remote && !self.printed.contains(&parent);
+        let comes = parent != SpanId::INVALID && !self.printed.contains(&parent);
         if is_request {
             self.held.push_back((now + HOLD, span));
         } else if comes {
             let siblings = self.waiting.entry(parent).or_default();
             if siblings.is_empty() {
-                self.order.push_back(parent);
+                self.order.push_back((now, parent));
             }
             siblings.push(span);
             self.num_waiting += 1;
@@ -111,6 +117,13 @@ impl ConsoleExporter {
             let (_, span) = self.held.pop_front().expect("there is a front");
             self.print(&span);
         }
+        while let Some((since, parent)) = self.order.front()
+            && now.is_some_and(|now| now.duration_since(*since) >= REMOTE_HOLD)
+            && !self.remote_parents_come
+            && self.waiting[parent].iter().all(|span| span.parent_span_is_remote)
+        {
+            self.print_orphans_of_oldest();
+        }
     }
 
     fn print(&mut self, root: &SpanData) {
@@ -126,7 +139,8 @@ impl ConsoleExporter {
             self.printed.pop_front();
         }
         let Some(mut children) = self.waiting.remove(&parent) else { return };
-        self.order.retain(|key| *key != parent);
+        self.remote_parents_come |= children.iter().any(|child| child.parent_span_is_remote);
+        self.order.retain(|(_, key)| *key != parent);
         self.num_waiting -= children.len();
         children.sort_by_key(|child| child.start_time);
         for child in &children {
@@ -136,7 +150,7 @@ impl ConsoleExporter {
     }
 
     fn print_orphans_of_oldest(&mut self) {
-        let Some(parent) = self.order.pop_front() else { return };
+        let Some((_, parent)) = self.order.pop_front() else { return };
         for orphan in self.waiting.remove(&parent).unwrap_or_default() {
             self.num_waiting -= 1;
             self.print(&orphan);

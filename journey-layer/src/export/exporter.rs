@@ -67,7 +67,6 @@ impl Exporter {
     /// Its futures are driven on the export thread without a runtime: an exporter that needs one must bring it, and
     /// keep it until the shutdown. It retries by itself or not at all, and should not take longer than
     /// `OTEL_BSP_EXPORT_TIMEOUT`, since the other exporters wait meanwhile.
-    #[expect(clippy::new_ret_no_self, reason = "it is an Exporter; the lint is misled by the generic argument")]
     pub fn new(exporter: impl SpanExporter + 'static) -> Self {
         let label = unique("exporter");
         Self::local(label, move |start| {

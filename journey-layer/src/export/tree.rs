@@ -75,7 +75,7 @@ impl Tree<'_> {
         let children = self.family.get(&span.span_context.span_id()).map_or(&[][..], Vec::as_slice);
         let inner = format!("{margin}{}", if children.is_empty() { "   " } else { "│  " });
         let shown = span.attributes.iter().filter(|pair| pair.key.as_str() != Attr::RequestId.key());
-        let mut shown: Vec<String> = shown.map(|pair| shown_pair(pair)).collect();
+        let mut shown: Vec<String> = shown.map(shown_pair).collect();
         // The first line of what the request asked for and got, the second of how long it took.
         let latencies =
             shown.split_off(shown.iter().position(|pair| pair.starts_with("latency.")).unwrap_or(shown.len()));

@@ -261,9 +261,9 @@ impl Worker {
     fn stop(mut self) {
         let Some(request) = self.shutdown.take() else { return };
         let mut result = if self.is_settled(&request) { Ok(()) } else { Err(self.timed_out(&request)) };
-        let left = Batch::new(self.loose.drain(..).collect());
+        let loose = (!self.loose.is_empty()).then(|| Batch::new(self.loose.drain(..).collect()));
         let reason = Reason::Shutdown;
-        for mut batch in std::mem::take(&mut self.batches).into_iter().chain([left]) {
+        for mut batch in std::mem::take(&mut self.batches).into_iter().chain(loose) {
             let message = self.lanes.iter().find_map(|lane| lane.trouble.clone()).unwrap_or("no time was left".into());
             batch.loss.get_or_insert(Loss { reason, message });
             self.account(batch);

@@ -1,0 +1,248 @@
+//! OTLP against real receivers: what arrives, and what happens when it does not.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, outside `#[test]`")]
+
+mod pipeline_support;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use journey_layer::{Exporter, FlushError, Protocol, Reason};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use pipeline_support::*;
+
+fn attribute(span: &Span, key: &str) -> Option<Value> {
+    span.attributes.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone()?.value)
+}
+
+#[test]
+fn every_field_arrives_over_both_protocols() {
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start(protocol);
+        let journey = builder().service_name("engine").exporter(receiver.exporter()).build().unwrap();
+        journeys(&journey, 1);
+        journey.flush(LONG).unwrap();
+
+        let spans = receiver.spans();
+        let find = |name: &str| spans.iter().find(|(_, span)| span.name == name).unwrap();
+        let (api, request) = find("llm_request");
+        let (scheduler, core) = find("llm_core");
+        assert_eq!((spans.len(), api.as_str(), scheduler.as_str()), (2, "vllm.api", "vllm.scheduler"));
+        assert_eq!(request.trace_id, core.trace_id);
+        assert_eq!(core.parent_span_id, request.span_id);
+        assert_eq!((request.kind, core.kind), (2, 1), "SERVER and INTERNAL");
+        assert_eq!((request.flags, core.flags & 1), (0x101, 1));
+        assert_eq!(attribute(request, "gen_ai.usage.prompt_tokens"), Some(Value::IntValue(3)));
+        assert_eq!(attribute(request, "gen_ai.request.temperature"), Some(Value::DoubleValue(0.5)));
+        assert_eq!(attribute(request, "gen_ai.request.id"), Some(Value::StringValue("cmpl-0".into())));
+        assert!(matches!(attribute(request, "gen_ai.latency.e2e"), Some(Value::DoubleValue(e2e)) if e2e > 0.0));
+        let events: Vec<_> = core.events.iter().map(|event| event.name.as_str()).collect();
+        assert_eq!(events, ["journey.QUEUED", "journey.SCHEDULED", "journey.FIRST_TOKEN", "journey.FINISHED"]);
+        assert!(core.start_time_unix_nano <= core.events[0].time_unix_nano);
+        assert_eq!(core.events[3].time_unix_nano, core.end_time_unix_nano, "the terminal event ends the span");
+        let resource = receiver.resource();
+        let service = resource.attributes.iter().find(|pair| pair.key == "service.name").unwrap();
+        assert_eq!(service.value.as_ref().unwrap().value, Some(Value::StringValue("engine".into())));
+        let stats = journey.stats();
+        assert_eq!((stats.spans.exported, stats.events.exported, stats.spans.live), (2, 8, 0));
+        assert!(stats.balances(), "{stats}");
+    }
+}
+
+#[test]
+fn gzip_and_headers_are_sent_and_the_signals_path_appended() {
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start(protocol);
+        let exporter = receiver.exporter().gzip(true).header("X-Tenant", "blue");
+        let journey = builder().exporter(exporter).build().unwrap();
+        journeys(&journey, 1);
+        journey.flush(LONG).unwrap();
+        assert_eq!(receiver.spans().len(), 2);
+        let headers = receiver.headers();
+        let encoding = if protocol == Protocol::Grpc { "grpc-encoding" } else { "content-encoding" };
+        assert_eq!((&headers[encoding], &headers["x-tenant"]), (&"gzip".parse().unwrap(), &"blue".parse().unwrap()));
+        assert!(headers["user-agent"].to_str().unwrap().starts_with("journey-layer/"), "{headers:?}");
+        if protocol == Protocol::HttpProtobuf {
+            assert_eq!(
+                (receiver.path().as_str(), &headers["content-type"]),
+                ("/v1/traces", &"application/x-protobuf".parse().unwrap())
+            );
+        }
+    }
+}
+
+#[test]
+fn a_burst_of_twenty_thousand_spans_loses_none() {
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start(protocol);
+        let journey = builder().exporter(receiver.exporter()).build().unwrap();
+        journeys(&journey, 10_000);
+        journey.flush(Duration::from_secs(60)).unwrap();
+        assert_eq!(receiver.spans().len(), 20_000);
+        let stats = journey.stats();
+        assert_eq!((stats.spans.exported, stats.spans.dropped(), stats.balances()), (20_000, 0, true), "{stats}");
+    }
+}
+
+/// A receiver that accepts connections and says nothing.
+fn silent() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+/// An address at which nobody listens.
+fn dead() -> std::net::SocketAddr {
+    silent().local_addr().unwrap()
+}
+
+#[test]
+fn an_outage_loses_nothing_before_the_shutdown_and_counts_everything_then() {
+    let listener = silent();
+    for protocol in PROTOCOLS {
+        for address in [listener.local_addr().unwrap(), dead()] {
+            let exporter = Exporter::otlp().protocol(protocol).endpoint(format!("http://{address}"));
+            let journey = builder().exporter(exporter).build().unwrap();
+            journeys(&journey, 3);
+            let start = Instant::now();
+            let error = journey.flush(Duration::from_millis(150)).unwrap_err();
+            assert!(matches!(error, FlushError::Timeout { pending: 6, .. }), "{error}");
+            assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+            let stats = journey.stats();
+            assert_eq!((stats.spans.live, stats.spans.dropped(), stats.balances()), (6, 0, true), "{stats}");
+
+            let start = Instant::now();
+            let error = journey.shutdown(Duration::from_millis(150)).unwrap_err();
+            assert!(matches!(error, FlushError::Timeout { pending: 6, .. }), "{error}");
+            assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+            let stats = journey.stats();
+            assert_eq!((stats.spans.dropped[&Reason::Shutdown], stats.events.dropped[&Reason::Shutdown]), (6, 24));
+            assert!(stats.balances(), "{stats}");
+            journeys(&journey, 1);
+            assert!(journey.stats().balances(), "what comes after the shutdown is accounted for");
+        }
+    }
+}
+
+#[test]
+fn what_waited_in_an_outage_arrives_when_the_receiver_comes_back() {
+    for protocol in PROTOCOLS {
+        let address = dead();
+        let exporter = Exporter::otlp().protocol(protocol).endpoint(format!("http://{address}"));
+        let journey = builder().exporter(exporter).build().unwrap();
+        journeys(&journey, 2);
+        let error = journey.flush(Duration::from_millis(50)).unwrap_err();
+        assert!(error.to_string().contains("onnect"), "the cause is named: {error}");
+        let receiver = Receiver::at(protocol, TcpListener::bind(address).unwrap());
+        journey.flush(LONG).unwrap();
+        assert_eq!(receiver.spans().len(), 4);
+        assert_eq!(journey.stats().spans.exported, 4);
+    }
+}
+
+#[test]
+fn a_receiver_that_is_busy_gets_the_batch_again_when_it_says() {
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start(protocol).then([Answer::Later(1), Answer::Refuse(503)]);
+        let journey = builder().exporter(receiver.exporter()).build().unwrap();
+        journeys(&journey, 1);
+        journey.flush(LONG).unwrap();
+        assert_eq!((receiver.spans().len(), receiver.num_attempts()), (2, 3));
+        assert!(receiver.first_pause() >= SECOND, "{:?}", receiver.first_pause());
+        assert_eq!((journey.stats().spans.exported, journey.stats().spans.dropped()), (2, 0));
+    }
+}
+
+#[test]
+fn a_final_refusal_is_counted_and_told_once() {
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start(protocol).then([Answer::Refuse(400)]);
+        let journey = builder().exporter(receiver.exporter()).build().unwrap();
+        journeys(&journey, 1);
+        let error = journey.flush(LONG).unwrap_err();
+        assert!(matches!(error, FlushError::Lost { spans: 2, reason: Reason::ExportFailed, .. }), "{error}");
+        assert_eq!(receiver.num_attempts(), 1, "it is not tried again");
+        journeys(&journey, 1);
+        journey.flush(LONG).unwrap();
+        let stats = journey.stats();
+        assert_eq!((stats.spans.exported, stats.spans.dropped[&Reason::ExportFailed]), (2, 2));
+        assert_eq!((stats.events.exported, stats.events.dropped[&Reason::ExportFailed]), (8, 8));
+        assert!(stats.balances(), "{stats}");
+    }
+}
+
+#[test]
+fn a_partial_success_counts_what_was_refused() {
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start(protocol).then([Answer::TakeBut(1)]);
+        let journey = builder().exporter(receiver.exporter()).build().unwrap();
+        journeys(&journey, 2);
+        let error = journey.flush(LONG).unwrap_err();
+        assert!(
+            error.to_string().contains("1 spans were lost (partial_success)") && error.to_string().contains("too big"),
+            "{error}"
+        );
+        let stats = journey.stats();
+        assert_eq!((stats.spans.exported, stats.spans.dropped[&Reason::PartialSuccess]), (3, 1));
+        assert!(stats.balances(), "{stats}");
+    }
+}
+
+#[test]
+fn a_dead_receiver_does_not_hold_up_the_other_exporters() {
+    let memory = Exporter::memory();
+    let exporter = Exporter::otlp().endpoint(format!("http://{}", dead()));
+    let journey = builder().exporter(exporter).exporter(memory.clone()).build().unwrap();
+    journeys(&journey, 1);
+    assert!(journey.flush(Duration::from_millis(100)).is_err());
+    assert_eq!(memory.spans().len(), 2);
+    assert_eq!(journey.stats().spans.live, 2, "not exported before every exporter took it");
+}
+
+#[test]
+fn what_does_not_fit_the_queue_is_dropped_and_told() {
+    let exporter = Exporter::otlp().endpoint(format!("http://{}", dead()));
+    let journey = builder().exporter(exporter).max_queue_bytes(100_000).build().unwrap();
+    journeys(&journey, 200);
+    let stats = journey.stats();
+    let dropped = stats.spans.dropped[&Reason::QueueFull];
+    assert!(dropped > 0 && stats.spans.live > 0 && dropped + stats.spans.live == 400, "{stats}");
+    assert!(stats.balances(), "{stats}");
+}
+
+#[test]
+fn mistakes_in_the_endpoint_are_refused_at_the_start() {
+    let refused = |variables, exporter: journey_layer::Otlp| {
+        builder_in(variables).exporter(exporter).build().unwrap_err().to_string()
+    };
+    let otlp = Exporter::otlp;
+    assert!(refused(&[], otlp().endpoint("localhost:4318")).contains("write `http://localhost:4318`"));
+    assert!(refused(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317")], otlp()).contains("write `http://c:4318`"));
+    assert!(refused(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "gprc")], otlp()).contains("there is no such protocol"));
+    assert!(refused(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")], otlp()).contains("write `http/protobuf`"));
+    assert!(refused(&[], otlp().header("bad header", "x")).contains("bad header"));
+    if !cfg!(feature = "tls") {
+        assert!(refused(&[], otlp().endpoint("https://c")).contains("feature `tls`"));
+    }
+}
+
+#[test]
+fn the_environment_configures_everything_and_signal_variables_win() {
+    let receiver = Receiver::start(Protocol::HttpProtobuf);
+    let url = receiver.url();
+    let variables = move |name: &str| match name {
+        "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("http://127.0.0.1:9".into()),
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" => Some(format!("{url}/custom/path")),
+        "OTEL_EXPORTER_OTLP_HEADERS" => Some("a=general".into()),
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS" => Some("api-key=se%2Ccret, b=2".into()),
+        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION" => Some("gzip".into()),
+        "OTEL_EXPORTER_OTLP_COMPRESSION" => Some("none".into()),
+        _ => None,
+    };
+    let journey = journey_layer::Journey::builder().environment(variables).build().unwrap();
+    journeys(&journey, 1);
+    journey.flush(LONG).unwrap();
+    let headers = receiver.headers();
+    assert_eq!(receiver.path(), "/custom/path");
+    assert_eq!((&headers["api-key"], &headers["b"]), (&"se,cret".parse().unwrap(), &"2".parse().unwrap()));
+    assert_eq!((headers.get("a"), &headers["content-encoding"]), (None, &"gzip".parse().unwrap()));
+    assert!(!format!("{journey:?}").contains("cret"), "headers may be secrets");
+}

@@ -1,0 +1,253 @@
+//! Exporters and processors of the user, and the guard at the provider.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, outside `#[test]`")]
+
+mod pipeline_support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use journey_layer::macros::*;
+use journey_layer::opentelemetry::trace::{Span as _, Tracer, TracerProvider};
+use journey_layer::opentelemetry::{Context, KeyValue};
+use journey_layer::opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use journey_layer::opentelemetry_sdk::trace::{InMemorySpanExporter, Span, SpanData, SpanExporter, SpanProcessor};
+use journey_layer::{Exporter, FlushError, Protocol, Reason, Semconv};
+use pipeline_support::*;
+
+#[derive(Debug)]
+struct Failing(fn() -> OTelSdkResult);
+
+impl SpanExporter for Failing {
+    async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+        (self.0)()
+    }
+}
+
+#[test]
+fn any_exporter_of_the_sdk_works() {
+    let exporter = InMemorySpanExporter::default();
+    let journey = builder().exporter(Exporter::new(exporter.clone())).build().unwrap();
+    journeys(&journey, 2);
+    journey.flush(SECOND).unwrap();
+    assert_eq!(exporter.get_finished_spans().unwrap().len(), 4);
+}
+
+#[test]
+fn the_exporter_of_opentelemetry_otlp_works() {
+    use opentelemetry_otlp::WithExportConfig;
+    let receiver = Receiver::start(Protocol::HttpProtobuf);
+    let url = format!("{}/v1/traces", receiver.url());
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(url).build().unwrap();
+    let journey = builder().service_name("theirs").exporter(Exporter::new(exporter)).build().unwrap();
+    journeys(&journey, 2);
+    journey.flush(LONG).unwrap();
+    assert_eq!(receiver.spans().len(), 4);
+    assert!(receiver.resource().attributes.iter().any(|pair| pair.key == "service.name"));
+}
+
+#[test]
+fn a_span_is_exported_when_every_exporter_took_it_and_lost_under_the_first_failure() {
+    let cases: [(fn() -> OTelSdkResult, Reason); 3] = [
+        (|| Err(OTelSdkError::InternalFailure("broken".into())), Reason::ExportFailed),
+        (|| Err(OTelSdkError::Timeout(SECOND)), Reason::ExportTimeout),
+        (|| panic!("a bug in an exporter"), Reason::ExportFailed),
+    ];
+    for (export, reason) in cases {
+        let memory = Exporter::memory();
+        let journey = builder().exporter(memory.clone()).exporter(Exporter::new(Failing(export))).build().unwrap();
+        for lost in [2, 4] {
+            journeys(&journey, 1);
+            let error = journey.flush(SECOND).unwrap_err();
+            assert!(matches!(error, FlushError::Lost { spans: 2, reason: told, .. } if told == reason), "{error}");
+            let stats = journey.stats();
+            assert_eq!((stats.spans.exported, stats.spans.dropped[&reason]), (0, lost));
+            assert!(stats.balances(), "{stats}");
+        }
+        assert_eq!(memory.spans().len(), 4, "the others still get theirs");
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Counting(Arc<[AtomicUsize; 4]>);
+
+impl Counting {
+    fn count(&self, what: usize) {
+        self.0[what].fetch_add(1, SeqCst);
+    }
+
+    fn counts(&self) -> [usize; 4] {
+        [0, 1, 2, 3].map(|what| self.0[what].load(SeqCst))
+    }
+}
+
+impl SpanProcessor for Counting {
+    fn on_start(&self, _: &mut Span, _: &Context) {
+        self.count(0);
+    }
+    fn on_end(&self, _: SpanData) {
+        self.count(1);
+    }
+    fn force_flush(&self) -> OTelSdkResult {
+        self.count(2);
+        Ok(())
+    }
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        self.count(3);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_span_processor_is_given_every_span_and_is_flushed_and_shut_down() {
+    let processor = Counting::default();
+    let journey = builder().span_processor(processor.clone()).build().unwrap();
+    journeys(&journey, 3);
+    journey.flush(SECOND).unwrap();
+    assert_eq!(processor.counts(), [0, 6, 1, 0]);
+    journey.tracer_provider().tracer("vllm.scheduler").start("scheduler_step").end();
+    journey.shutdown(SECOND).unwrap();
+    assert_eq!(processor.counts(), [1, 7, 2, 1]);
+    assert_eq!(journey.stats().spans.exported, 7);
+}
+
+#[test]
+fn the_guard_lets_only_spans_of_the_schema_leave_the_provider() {
+    let memory = Exporter::memory();
+    let journey = builder().exporter(memory.clone()).build().unwrap();
+    let provider = journey.tracer_provider();
+    for (scope, name) in [
+        ("vllm.llm_engine", "llm_request"),
+        ("my.http.server", "GET /"),
+        ("vllm.scheduler", "llm_request"),
+        ("vllm.api", "handle"),
+        ("vllm.api", "llm_request"),
+    ] {
+        let mut span = provider.tracer(scope).start(name);
+        span.add_event("something", vec![]);
+        span.end();
+    }
+    journey.flush(SECOND).unwrap();
+    let spans = memory.spans();
+    assert_eq!((spans.len(), &*spans[0].name, spans[0].events.len()), (1, "llm_request", 1));
+    let stats = journey.stats();
+    assert_eq!((stats.spans.started, stats.spans.exported), (5, 1));
+    assert_eq!((stats.spans.rejected[&Reason::UnknownScope], stats.spans.rejected[&Reason::UnknownSpan]), (2, 2));
+    assert_eq!((stats.events.rejected[&Reason::UnknownScope], stats.events.exported), (2, 1));
+    assert!(stats.balances(), "{stats}");
+}
+
+#[test]
+fn the_guard_refuses_a_second_llm_request_made_with_the_opentelemetry_api() {
+    let memory = Exporter::memory();
+    let journey = builder().exporter(memory.clone()).build().unwrap();
+    let tracer = journey.tracer_provider().tracer("vllm.api");
+    traced(&journey, || {
+        let span = journey_span!(scope = "vllm.api", request_id = "cmpl-1");
+        // As a child of the first: it is the active context inside the span.
+        span.in_scope(|| tracer.start("llm_request").end());
+        // In a trace of its own, with the id of the live one.
+        let mut same_id = tracer.start("llm_request");
+        same_id.set_attribute(KeyValue::new("gen_ai.request.id", "cmpl-1"));
+        same_id.end();
+        journey_event!(&span, ABORTED, reason = timeout);
+    });
+    // Both made with the API.
+    let outer = tracer.start("llm_request");
+    let context = Context::new().with_remote_span(&outer);
+    tracer.start_with_context("llm_request", &context).end();
+    drop(outer);
+    journey.flush(SECOND).unwrap();
+    let stats = journey.stats();
+    assert_eq!((stats.spans.rejected[&Reason::HandedOff], stats.spans.rejected[&Reason::SameId]), (2, 1), "{stats}");
+    assert_eq!((memory.spans().len(), stats.balances()), (2, true));
+}
+
+trait WithSpan {
+    fn with_remote_span(&self, span: &Span) -> Context;
+}
+
+impl WithSpan for Context {
+    fn with_remote_span(&self, span: &Span) -> Context {
+        use journey_layer::opentelemetry::trace::TraceContextExt;
+        self.with_remote_span_context(span.span_context().clone())
+    }
+}
+
+#[test]
+fn the_provider_flushes_and_outlives_its_own_shutdown() {
+    let memory = Exporter::memory();
+    let journey = builder().exporter(memory.clone()).build().unwrap();
+    journeys(&journey, 1);
+    journey.tracer_provider().force_flush().unwrap();
+    assert_eq!(memory.spans().len(), 2);
+    journey.tracer_provider().shutdown().unwrap();
+    journeys(&journey, 1);
+    journey.flush(SECOND).unwrap();
+    assert_eq!(memory.spans().len(), 4, "the layer does not depend on it");
+}
+
+#[test]
+fn what_an_exporter_does_is_not_traced_into_the_pipeline() {
+    #[derive(Debug)]
+    struct Tracing(Arc<std::sync::OnceLock<journey_layer::Journey>>);
+    impl SpanExporter for Tracing {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            let provider = self.0.get().unwrap().tracer_provider();
+            provider.tracer("vllm.api").start("llm_request").end();
+            Ok(())
+        }
+    }
+    let cell = Arc::new(std::sync::OnceLock::new());
+    let journey = builder().exporter(Exporter::new(Tracing(cell.clone()))).build().unwrap();
+    cell.set(journey.clone()).unwrap();
+    journeys(&journey, 1);
+    journey.flush(SECOND).unwrap();
+    assert_eq!(journey.stats().spans.started, 2);
+    journey.shutdown(SECOND).unwrap();
+}
+
+#[test]
+fn the_environment_chooses_names_exporters_and_whether_there_is_a_pipeline_at_all() {
+    let keys = |variables| {
+        let memory = Exporter::memory();
+        let journey = builder_in(variables).exporter(memory.clone()).build().unwrap();
+        journeys(&journey, 1);
+        journey.flush(SECOND).unwrap();
+        let spans = memory.spans();
+        let request = spans.iter().find(|span| span.name == "llm_request");
+        let has = |key: &str| request.is_some_and(|span| span.attributes.iter().any(|pair| pair.key.as_str() == key));
+        (spans.len(), has("gen_ai.usage.prompt_tokens"), has("gen_ai.usage.input_tokens"))
+    };
+    assert_eq!(keys(&[]), (2, true, false));
+    let (name, both) = ("OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental/dup");
+    assert_eq!(keys(Box::leak(Box::new([(name, "gen_ai_latest_experimental")]))), (2, false, true));
+    assert_eq!(keys(Box::leak(Box::new([(name, both)]))), (2, true, true));
+    assert_eq!(keys(&[("OTEL_TRACES_SAMPLER", "always_off")]), (0, false, false));
+    assert_eq!(keys(&[("OTEL_SDK_DISABLED", "true")]), (0, false, false));
+
+    let none = builder_in(&[("OTEL_TRACES_EXPORTER", "none")]).semconv(Semconv::Latest).build().unwrap();
+    journeys(&none, 1);
+    none.flush(SECOND).unwrap();
+    assert_eq!(none.stats().spans.exported, 2, "nobody was to take it, and nobody is missing it");
+}
+
+#[test]
+fn the_queue_can_be_bounded_by_a_number_of_spans() {
+    let variables = &[("OTEL_BSP_MAX_QUEUE_SIZE", "4"), ("OTEL_BSP_SCHEDULE_DELAY", "60000")];
+    let memory = Exporter::memory();
+    let journey = builder_in(variables).exporter(memory.clone()).build().unwrap();
+    // Batches are as small as the queue then, so that the thread may take some of them away meanwhile.
+    journeys(&journey, 1000);
+    let _ = journey.flush(SECOND);
+    let stats = journey.stats();
+    assert!(stats.spans.dropped[&Reason::QueueFull] > 0 && stats.balances(), "{stats}");
+    assert_eq!(memory.spans().len() as u64, stats.spans.exported);
+}
+
+#[test]
+fn rates_beyond_one_are_refused() {
+    let error = builder().sample_rate(1.5).build().unwrap_err().to_string();
+    assert_eq!(error, "the sample rate is 1.5; write a number from 0.0 to 1.0");
+    assert!(builder().step_sample_rate(f64::NAN).build().is_err());
+}
