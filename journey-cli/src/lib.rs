@@ -9,5 +9,6 @@ pub mod model;
 pub mod names;
 pub mod read;
 pub mod report;
+pub mod serve;
 pub mod time;
 mod view;

@@ -1,14 +1,17 @@
 //! The `journey` command.
 
 use std::io::{self, BufWriter, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use journey_cli::check::{Checker, Dialect, Format};
 use journey_cli::link::LinkTemplate;
 use journey_cli::read::read_files;
 use journey_cli::report::{Error as ReportError, Options, Report};
+use journey_cli::serve::{Config, Limits, ServeError, Server};
 
 /// Check, report and watch journeys: the traces of requests through an engine that serves language models.
 #[derive(Parser)]
@@ -29,6 +32,10 @@ enum Command {
     ///
     /// Reads what `check` reads, in bounded memory. Exit code: 0, or 2 for usage, unreadable input and outputs that cannot be written.
     Report(ReportArgs),
+    /// Receive OTLP and show journeys live on a web page.
+    ///
+    /// Listens on loopback unless --host says otherwise; there is no authentication, so keep it where only you can reach it.
+    Serve(ServeArgs),
 }
 
 #[derive(Args)]
@@ -74,6 +81,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Check(args) => check(args),
         Command::Report(args) => report(args),
+        Command::Serve(args) => serve(args),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -90,6 +98,44 @@ fn main() -> ExitCode {
     }
 }
 
+#[derive(Args)]
+struct ServeArgs {
+    /// Address to listen on.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "IP")]
+    host: IpAddr,
+    /// Port of the page; 0 picks a free one.
+    #[arg(long, default_value_t = 16687)]
+    port: u16,
+    /// Port of OTLP over gRPC; 0 picks a free one.
+    #[arg(long, default_value_t = 4317)]
+    grpc_port: u16,
+    /// Port of OTLP over HTTP; 0 picks a free one.
+    #[arg(long, default_value_t = 4318)]
+    http_port: u16,
+    /// Journeys to keep, and as many scheduler steps.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    max_journeys: usize,
+    /// Memory for what is kept, about.
+    #[arg(long, default_value_t = 256, value_name = "MIB")]
+    max_memory: usize,
+    /// Seconds without a new span after which a journey's missing spans are findings.
+    #[arg(long, default_value_t = 5.0, value_parser = seconds, value_name = "S")]
+    settle: f64,
+    /// Accept what a known engine does differently.
+    #[arg(long, value_enum, value_name = "NAME")]
+    dialect: Vec<Dialect>,
+    /// Put a link to your tracing backend on each journey: a URL with `{trace_id}` in it, and perhaps `{span_id}`.
+    #[arg(long, value_name = "URL")]
+    link: Option<LinkTemplate>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("seconds between 0 and 86400".to_owned()),
+    }
+}
+
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -97,6 +143,55 @@ enum Failure {
     Check(#[from] io::Error),
     #[error(transparent)]
     Report(#[from] ReportError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+fn serve(args: ServeArgs) -> Result<u8, Failure> {
+    let at = |port| SocketAddr::new(args.host, port);
+    let config = Config {
+        page: at(args.port),
+        grpc: at(args.grpc_port),
+        http: at(args.http_port),
+        limits: Limits {
+            journeys: args.max_journeys.max(1),
+            bytes: args.max_memory.max(1).saturating_mul(1 << 20),
+            settle: Duration::from_secs_f64(args.settle),
+        },
+        dialects: args.dialect.into_iter().collect(),
+        link: args.link,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = Server::bind(config).await?;
+        // Scripts read these lines to learn the ports.
+        let mut out = io::stdout();
+        writeln!(out, "page       http://{}/", server.page_addr()?)?;
+        writeln!(out, "OTLP gRPC  http://{}", server.grpc_addr()?)?;
+        writeln!(out, "OTLP HTTP  http://{}/v1/traces", server.http_addr()?)?;
+        out.flush()?;
+        tokio::select! {
+            served = server.run() => served?,
+            () = told_to_stop() => {}
+        }
+        Ok(0)
+    })
+}
+
+/// SIGINT or SIGTERM. Nothing is kept on disk, so there is nothing to save.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 fn report(args: ReportArgs) -> Result<u8, Failure> {

@@ -165,6 +165,11 @@ fn bar_style() -> ProgressStyle {
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
+/// Reads OTLP-JSON, as a request body holds it.
+pub fn read_json(input: impl Read, sink: &mut dyn Sink) {
+    json::read(input, 0, sink);
+}
+
 /// Reads one input, whichever of the formats it is in.
 pub fn read(input: impl Read, file: u32, sink: &mut dyn Sink) {
     let at = At { file, place: Place::File };
