@@ -190,7 +190,7 @@ impl SpanRecord {
     }
 
     /// The span's own attributes, in the order in which they were first set.
-    pub(crate) fn attributes(&self) -> impl ExactSizeIterator<Item = (Attr, ValueRef<'_>)> {
+    pub(crate) fn attributes(&self) -> impl ExactSizeIterator<Item = (Attr, ValueRef<'_>)> + DoubleEndedIterator {
         self.attributes.iter().map(|(key, value)| (*key, self.load(value)))
     }
 
@@ -211,7 +211,7 @@ impl SpanRecord {
     }
 
     /// The events, in the order in which they were emitted.
-    pub(crate) fn events(&self) -> impl ExactSizeIterator<Item = EventView<'_>> {
+    pub(crate) fn events(&self) -> impl ExactSizeIterator<Item = EventView<'_>> + DoubleEndedIterator {
         self.events.iter().map(|inner| EventView { record: self, inner })
     }
 
@@ -258,11 +258,18 @@ impl<'a> EventView<'a> {
         self.inner.mono_ns
     }
 
+    /// Nanoseconds since the Unix epoch.
+    pub(crate) fn unix_ns(&self) -> u64 {
+        (self.inner.mono_ns + self.record.anchor_ns).max(0) as u64
+    }
+
     pub(crate) fn time(&self) -> SystemTime {
         system_time(self.inner.mono_ns + self.record.anchor_ns)
     }
 
-    pub(crate) fn attributes(&self) -> impl ExactSizeIterator<Item = (Attr, ValueRef<'a>)> + use<'a> {
+    pub(crate) fn attributes(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (Attr, ValueRef<'a>)> + DoubleEndedIterator + use<'a> {
         let record = self.record;
         let range = self.inner.attributes.start as usize..self.inner.attributes.end as usize;
         record.event_attributes[range].iter().map(move |(key, value)| (*key, record.load(value)))

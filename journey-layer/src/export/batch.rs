@@ -32,7 +32,7 @@ impl Item {
         }
     }
 
-    fn to_span_data(&self, conversion: &Conversion) -> SpanData {
+    pub(crate) fn to_span_data(&self, conversion: &Conversion) -> SpanData {
         match self {
             Self::Record(record) => conversion.span_data(record),
             Self::Raw(span) => SpanData::clone(span),
@@ -70,6 +70,10 @@ impl Batch {
             bytes += item.size();
         }
         Self { items, count, bytes, loss: None, rejected: 0, rejection: String::new() }
+    }
+
+    pub(crate) fn items(&self) -> &[Item] {
+        &self.items
     }
 
     pub(crate) fn span_data(&self, conversion: &Conversion) -> Vec<SpanData> {

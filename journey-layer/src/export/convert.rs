@@ -24,7 +24,7 @@ pub enum Semconv {
 /// Turns records into `SpanData`.
 #[derive(Debug)]
 pub(crate) struct Conversion {
-    semconv: Semconv,
+    pub(crate) semconv: Semconv,
     api: InstrumentationScope,
     scheduler: InstrumentationScope,
 }

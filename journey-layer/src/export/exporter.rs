@@ -14,6 +14,7 @@ use crate::env::Env;
 use crate::error::{BuildError, OtlpError};
 use crate::export::batch::Loss;
 use crate::export::console::Console;
+use crate::export::convert::Semconv;
 use crate::export::file::File;
 use crate::export::lane::{Accepted, Exporting, Failure, Local, Outcome};
 use crate::export::memory::Memory;
@@ -59,6 +60,7 @@ type StartFn = dyn FnOnce(&Start<'_>) -> Result<Exporting, BuildError> + Send;
 pub(crate) struct Start<'a> {
     pub(crate) resource: &'a Resource,
     pub(crate) limits: &'a Limits,
+    pub(crate) semconv: Semconv,
 }
 
 impl Exporter {

@@ -11,7 +11,7 @@ use rand::RngExt;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use crate::export::batch::{Batch, Loss};
+use crate::export::batch::{Batch, Item, Loss};
 use crate::export::convert::Conversion;
 use crate::export::sink::Shared;
 use crate::stats::Reason;
@@ -65,7 +65,8 @@ pub(crate) type Attempt = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Outcome> +
 
 /// An exporter that waits for the network, on the export thread's runtime.
 pub(crate) trait Remote: Send {
-    fn encode(&self, spans: Vec<SpanData>) -> Result<Attempt, Loss>;
+    /// Encodes a batch, once for all attempts.
+    fn encode(&mut self, items: &[Item]) -> Attempt;
 }
 
 pub(crate) enum Exporting {
@@ -126,20 +127,11 @@ impl Lane {
                 if error.is_panic() { panicked(()) } else { Err(Failure::transient("the attempt was cancelled")) }
             }),
             (Exporting::Remote(exporter), State::Idle | State::Waiting { .. }) => {
-                let attempt = match self.attempt.take() {
-                    Some(attempt) => Ok(attempt),
-                    None => guarded(|| exporter.encode(batch.span_data(drive.conversion)))
-                        .unwrap_or_else(|()| Err(Loss { reason: Reason::ExportFailed, message: PANICKED.into() })),
-                };
-                match attempt {
-                    Err(loss) => Err(Failure::Permanent(loss)),
-                    Ok(attempt) => {
-                        let sending = attempt();
-                        self.attempt = Some(attempt);
-                        self.state = State::Flying(drive.launch(sending));
-                        return false;
-                    }
-                }
+                let attempt = self.attempt.take().unwrap_or_else(|| exporter.encode(batch.items()));
+                let sending = attempt();
+                self.attempt = Some(attempt);
+                self.state = State::Flying(drive.launch(sending));
+                return false;
             }
         };
         self.settle(outcome, batch, drive.now)

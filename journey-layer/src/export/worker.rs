@@ -75,7 +75,7 @@ struct Worker {
 impl Worker {
     fn new(plan: Plan, shared: Arc<Shared>) -> Result<Self, BuildError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BuildError::Thread)?;
-        let start = Start { resource: &plan.resource, limits: &shared.limits };
+        let start = Start { resource: &plan.resource, limits: &shared.limits, semconv: plan.conversion.semconv };
         let lanes = plan.destinations.into_iter().map(|destination| {
             let name = destination.label.clone();
             let _in_runtime = runtime.enter();

@@ -1,20 +1,22 @@
 //! What both protocols do the same way.
 
-use std::time::Duration;
-
 use crate::error::BuildError;
 use crate::export::exporter::Start;
 use crate::export::lane::Remote;
-use crate::export::otlp::{Protocol, Resolved};
+#[cfg(any(feature = "otlp-grpc", feature = "otlp-http"))]
+use crate::export::otlp::Protocol;
+use crate::export::otlp::Resolved;
 
 /// Sets the client up. Runs on the export thread, inside its runtime.
 pub(crate) fn build(settings: Resolved, start: &Start<'_>) -> Result<Box<dyn Remote>, BuildError> {
     let settings = Resolved { timeout: settings.timeout.min(start.limits.export_timeout), ..settings };
+    #[cfg(any(feature = "otlp-grpc", feature = "otlp-http"))]
+    let encoder = super::encode::Encoder::new(start.resource, start.semconv);
     match settings.protocol {
         #[cfg(feature = "otlp-grpc")]
-        Protocol::Grpc => Ok(Box::new(super::grpc::Grpc::new(settings, start.resource)?)),
+        Protocol::Grpc => Ok(Box::new(super::grpc::Grpc::new(settings, encoder)?)),
         #[cfg(feature = "otlp-http")]
-        Protocol::HttpProtobuf => Ok(Box::new(super::http::Http::new(settings, start.resource)?)),
+        Protocol::HttpProtobuf => Ok(Box::new(super::http::Http::new(settings, encoder)?)),
         #[cfg(not(all(feature = "otlp-grpc", feature = "otlp-http")))]
         protocol => Err(BuildError::Exporter(format!("OTLP over {} is not compiled in", protocol.as_str()))),
     }
@@ -26,22 +28,14 @@ pub(crate) use shared::*;
 #[cfg(any(feature = "otlp-grpc", feature = "otlp-http"))]
 mod shared {
     use std::error::Error;
+    use std::time::Duration;
 
     use ::http::{HeaderMap, HeaderName, HeaderValue};
-    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
-    use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
-    use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
-    use opentelemetry_sdk::trace::SpanData;
 
-    use super::Duration;
     use crate::export::lane::{Accepted, Failure};
 
     pub(crate) const USER_AGENT: &str = concat!("journey-layer/", env!("CARGO_PKG_VERSION"));
-
-    pub(crate) fn request(spans: Vec<SpanData>, resource: &ResourceAttributesWithSchema) -> ExportTraceServiceRequest {
-        ExportTraceServiceRequest { resource_spans: group_spans_by_resource_and_scope(spans, resource) }
-    }
 
     pub(crate) fn accepted(response: ExportTraceServiceResponse) -> Accepted {
         let partial = response.partial_success.unwrap_or_default();

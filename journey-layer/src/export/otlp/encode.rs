@@ -139,11 +139,7 @@ impl Encoder {
         }
     }
 
-    fn attributes<'a>(
-        &mut self,
-        field: u32,
-        attributes: impl DoubleEndedIterator<Item = (Attr, ValueRef<'a>)>,
-    ) {
+    fn attributes<'a>(&mut self, field: u32, attributes: impl DoubleEndedIterator<Item = (Attr, ValueRef<'a>)>) {
         for (attr, value) in attributes.rev() {
             match (self.semconv, attr.latest_key()) {
                 (Semconv::Frozen, _) | (_, None) => self.attribute(field, attr.key(), value),

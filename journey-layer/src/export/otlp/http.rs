@@ -6,18 +6,16 @@ use std::time::{Duration, SystemTime};
 use ::http::{HeaderMap, HeaderValue, StatusCode, header};
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
-use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SpanData;
 use prost::Message;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 
 use crate::error::BuildError;
-use crate::export::batch::Loss;
+use crate::export::batch::Item;
 use crate::export::lane::{Attempt, Failure, Outcome, Remote};
 use crate::export::otlp::Resolved;
-use crate::export::otlp::client::{USER_AGENT, accepted, chain, header_map, no_answer, request};
+use crate::export::otlp::client::{USER_AGENT, accepted, chain, header_map, no_answer};
+use crate::export::otlp::encode::Encoder;
 
 pub(crate) struct Http {
     client: Client,
@@ -25,14 +23,14 @@ pub(crate) struct Http {
     headers: HeaderMap,
     timeout: Duration,
     gzip: bool,
-    resource: ResourceAttributesWithSchema,
+    encoder: Encoder,
 }
 
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 << 10;
 
 impl Http {
-    pub(crate) fn new(settings: Resolved, resource: &Resource) -> Result<Self, BuildError> {
+    pub(crate) fn new(settings: Resolved, encoder: Encoder) -> Result<Self, BuildError> {
         let mut headers = header_map(&settings.headers);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         if settings.gzip {
@@ -51,18 +49,18 @@ impl Http {
             headers,
             timeout: settings.timeout,
             gzip: settings.gzip,
-            resource: resource.into(),
+            encoder,
         })
     }
 }
 
 impl Remote for Http {
-    fn encode(&self, spans: Vec<SpanData>) -> Result<Attempt, Loss> {
-        let body = request(spans, &self.resource).encode_to_vec();
-        let body = Bytes::from(if self.gzip { compress(&body) } else { body });
+    fn encode(&mut self, items: &[Item]) -> Attempt {
+        let body = self.encoder.encode(items);
+        let body = if self.gzip { Bytes::from(compress(body)) } else { Bytes::copy_from_slice(body) };
         let (client, url, headers, timeout) =
             (self.client.clone(), self.url.clone(), self.headers.clone(), self.timeout);
-        Ok(Box::new(move || {
+        Box::new(move || {
             let request = client.post(&url).headers(headers.clone()).body(body.clone());
             Box::pin(async move {
                 let exchange = async {
@@ -74,7 +72,7 @@ impl Remote for Http {
                 };
                 tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(no_answer(timeout)))
             })
-        }))
+        })
     }
 }
 

@@ -1,10 +1,12 @@
 //! OTLP over HTTP/protobuf and gRPC.
 //!
-//! On opentelemetry-proto's messages, and not on opentelemetry-otlp's exporter: that one tells its caller neither the
-//! status, nor how long to wait, nor what a partial success refused, and reads the environment behind the back of
-//! what was set.
+//! Not on opentelemetry-otlp's exporter: that one tells its caller neither the status, nor how long to wait, nor what a
+//! partial success refused, and reads the environment behind the back of what was set. Nor on opentelemetry-proto's
+//! conversions, which cost more than the rest of the pipeline: see [`encode`].
 
 pub(crate) mod client;
+#[cfg(any(feature = "otlp-grpc", feature = "otlp-http"))]
+mod encode;
 mod endpoint;
 #[cfg(feature = "otlp-grpc")]
 mod grpc;
@@ -13,6 +15,8 @@ mod http;
 mod settings;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(any(feature = "otlp-grpc", feature = "otlp-http"))]
+mod wire;
 
 use std::time::Duration;
 

@@ -10,6 +10,10 @@ use crate::export::otlp::{Otlp, Protocol};
 
 /// Everything that is needed to send; nothing is read from the environment after this.
 #[derive(Debug)]
+#[cfg_attr(
+    not(all(feature = "tls", any(feature = "otlp-grpc", feature = "otlp-http"))),
+    expect(dead_code, reason = "only TLS reads the certificates, and only a protocol the rest")
+)]
 pub(crate) struct Resolved {
     pub(crate) protocol: Protocol,
     pub(crate) url: String,
@@ -17,7 +21,6 @@ pub(crate) struct Resolved {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) timeout: Duration,
     pub(crate) gzip: bool,
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS reads certificates"))]
     pub(crate) certificates: Certificates,
 }
 
