@@ -38,11 +38,6 @@ pub enum Parent<'a> {
     Span(&'a tracing::Span),
 }
 
-/// The unsizing that `headers = ..` and `carrier = ..` need.
-pub fn headers<T: Headers>(source: &T) -> &dyn Headers {
-    source
-}
-
 /// What becomes of a span that the code asks for.
 pub enum Admission {
     /// Build it.

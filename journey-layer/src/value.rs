@@ -1,99 +1,150 @@
-//! Compile-time checks of attribute types, for the macros' expansions.
+//! Compile-time checks of the macros' arguments.
 //!
-//! Each check hands its argument on as something that `tracing` takes, so that the expansion reads like the call.
+//! Each check is a trait method, called by its path, that hands its argument on as something that `tracing` takes. A
+//! function with a bound would do the same, but then the compiler quotes that bound in its messages; and it lists the
+//! implementations, unless they are kept out of recommendations. What is left are the sentences written here.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::num::{NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use journey_schema::{AbortReason, FinishStatus, Phase, ScheduleKind};
 
+use crate::headers::Headers;
+
 /// Values of integer attributes: any integer up to 64 bits, or an `Option` of one.
 #[diagnostic::on_unimplemented(
     message = "this attribute takes an integer, not `{Self}`",
-    label = "expected an integer (or an `Option` of one)"
+    label = "expected an integer, or an `Option` of one"
 )]
-pub trait Int: tracing::Value {}
+pub trait Int: tracing::Value {
+    /// The value itself.
+    #[inline]
+    fn int(&self) -> &Self {
+        self
+    }
+}
 
 /// Values of floating-point attributes: `f32`, `f64`, or an `Option` of one.
 #[diagnostic::on_unimplemented(
     message = "this attribute takes a float, not `{Self}`",
-    label = "expected `f64` or `f32` (or an `Option` of one)"
+    label = "expected `f64` or `f32`, or an `Option` of one"
 )]
-pub trait Float: tracing::Value {}
+pub trait Float: tracing::Value {
+    /// The value itself.
+    #[inline]
+    fn float(&self) -> &Self {
+        self
+    }
+}
 
-/// Values of text attributes: `str`, what owns or shares one, or an `Option` of these. `%value` takes any `Display`.
+/// Values of text attributes: `str`, what owns or shares one, or an `Option` of these.
 #[diagnostic::on_unimplemented(
     message = "this attribute takes text, not `{Self}`",
-    label = "expected `&str` or `String` (or an `Option` of one)",
-    note = "write `%` before the value to record it with `Display`, or `?` for `Debug`"
+    label = "expected `&str` or `String`, or an `Option` of one",
+    note = "with `%` before it a value is recorded as `Display` prints it, with `?` as `Debug` does"
 )]
 pub trait Text {
     /// The text, if there is one.
-    fn as_text(&self) -> Option<&str>;
+    fn text(&self) -> Option<&str>;
 }
 
-/// Values of an attribute with few values: the enumeration `E`, or an `Option` of it.
+/// Values of an attribute that has only a few: the enumeration `E`, or an `Option` of it.
 #[diagnostic::on_unimplemented(
     message = "this attribute takes `{E}`, not `{Self}`",
-    label = "expected `{E}` (or an `Option` of it)",
+    label = "expected `{E}`, or an `Option` of it",
     note = "a value that is known while compiling is written bare, as in `status = length`"
 )]
 pub trait OneOf<E> {
     /// The value as it stands on the wire, if there is one.
-    fn wire_value(&self) -> Option<&'static str>;
+    fn one_of(&self) -> Option<&'static str>;
+}
+
+/// Where `headers = ..` and `carrier = ..` look.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` holds no trace headers",
+    label = "expected `http::HeaderMap`, a `Carrier`, or a map of strings",
+    note = "any other type will do that implements `journey_layer::Headers`"
+)]
+pub trait Source {
+    /// The headers behind one type.
+    fn source(&self) -> &dyn Headers;
+}
+
+/// Errors that `err` can show.
+#[diagnostic::on_unimplemented(
+    message = "`err` shows the error as `Display` prints it, and `{Self}` has no `Display`",
+    label = "the error of this function has no `Display`",
+    note = "`err(Debug)` shows it as `Debug` prints it"
+)]
+pub trait Shown {
+    /// The error behind one type.
+    fn shown(&self) -> &dyn Display;
 }
 
 macro_rules! numbers {
     ($kind:ident: $($ty:ty),+) => {
-        $(impl $kind for $ty {})+
+        $(#[diagnostic::do_not_recommend]
+        impl $kind for $ty {})+
+        #[diagnostic::do_not_recommend]
         impl<T: $kind + ?Sized> $kind for &T {}
+        #[diagnostic::do_not_recommend]
         impl<T: $kind> $kind for Option<T> {}
     };
 }
-numbers!(Int: u8, u16, u32, u64, usize, i8, i16, i32, i64, isize, NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize);
+numbers!(Int: u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
 numbers!(Float: f32, f64);
 
-impl Text for str {
-    fn as_text(&self) -> Option<&str> {
-        Some(self)
-    }
+macro_rules! non_zero_numbers {
+    ($($ty:ty),+) => {
+        $(#[diagnostic::do_not_recommend]
+        impl Int for $ty {})+
+    };
 }
+non_zero_numbers!(NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize);
 
-impl Text for String {
-    fn as_text(&self) -> Option<&str> {
-        Some(self)
-    }
+macro_rules! texts {
+    ($($ty:ty),+) => {
+        $(#[diagnostic::do_not_recommend]
+        impl Text for $ty {
+            #[inline]
+            fn text(&self) -> Option<&str> {
+                Some(self)
+            }
+        })+
+    };
 }
-
-impl Text for Cow<'_, str> {
-    fn as_text(&self) -> Option<&str> {
-        Some(self)
-    }
-}
+texts!(str, String, Cow<'_, str>);
 
 macro_rules! text_behind {
     ($($ty:ty),+) => {
-        $(impl<T: Text + ?Sized> Text for $ty {
-            fn as_text(&self) -> Option<&str> {
-                (**self).as_text()
+        $(#[diagnostic::do_not_recommend]
+        impl<T: Text + ?Sized> Text for $ty {
+            #[inline]
+            fn text(&self) -> Option<&str> {
+                (**self).text()
             }
         })+
     };
 }
 text_behind!(&T, Box<T>, Rc<T>, Arc<T>);
 
+#[diagnostic::do_not_recommend]
 impl<T: Text> Text for Option<T> {
-    fn as_text(&self) -> Option<&str> {
-        self.as_ref()?.as_text()
+    #[inline]
+    fn text(&self) -> Option<&str> {
+        self.as_ref()?.text()
     }
 }
 
 macro_rules! enumerations {
     ($($ty:ty),+) => {
-        $(impl OneOf<$ty> for $ty {
-            fn wire_value(&self) -> Option<&'static str> {
+        $(#[diagnostic::do_not_recommend]
+        impl OneOf<$ty> for $ty {
+            #[inline]
+            fn one_of(&self) -> Option<&'static str> {
                 Some(self.as_str())
             }
         })+
@@ -101,38 +152,32 @@ macro_rules! enumerations {
 }
 enumerations!(AbortReason, FinishStatus, Phase, ScheduleKind);
 
+#[diagnostic::do_not_recommend]
 impl<E, T: OneOf<E> + ?Sized> OneOf<E> for &T {
-    fn wire_value(&self) -> Option<&'static str> {
-        (**self).wire_value()
+    #[inline]
+    fn one_of(&self) -> Option<&'static str> {
+        (**self).one_of()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<E, T: OneOf<E>> OneOf<E> for Option<T> {
-    fn wire_value(&self) -> Option<&'static str> {
-        self.as_ref()?.wire_value()
+    #[inline]
+    fn one_of(&self) -> Option<&'static str> {
+        self.as_ref()?.one_of()
     }
 }
 
-/// Checks an integer.
-#[inline]
-pub fn int<T: Int + ?Sized>(value: &T) -> &T {
-    value
+#[diagnostic::do_not_recommend]
+impl<T: Headers> Source for T {
+    fn source(&self) -> &dyn Headers {
+        self
+    }
 }
 
-/// Checks a float.
-#[inline]
-pub fn float<T: Float + ?Sized>(value: &T) -> &T {
-    value
-}
-
-/// Checks a text.
-#[inline]
-pub fn text<T: Text + ?Sized>(value: &T) -> Option<&str> {
-    value.as_text()
-}
-
-/// Checks a member of the enumeration `E`.
-#[inline]
-pub fn one_of<E, T: OneOf<E> + ?Sized>(value: &T) -> Option<&'static str> {
-    value.wire_value()
+#[diagnostic::do_not_recommend]
+impl<T: Display> Shown for T {
+    fn shown(&self) -> &dyn Display {
+        self
+    }
 }

@@ -212,6 +212,10 @@ impl Parse for EventCall {
             return Err(syn::Error::new_spanned(span, message));
         }
         input.parse::<Option<Token![,]>>()?;
+        if input.is_empty() {
+            let message = "expected an event after the span, as in `journey_event!(&span, QUEUED)`";
+            return Err(syn::Error::new_spanned(span, message));
+        }
         let event = input.parse().map_err(|error: syn::Error| syn::Error::new(error.span(), EXPECTED))?;
         Ok(Self { span: Some(span), event, args: parse_rest(input)? })
     }

@@ -26,12 +26,12 @@ impl Field {
             FieldValue::Typed(expr) => {
                 let operand = reference(expr);
                 let check = match self.attr.info().ty {
-                    AttributeType::Int => quote!(int),
-                    AttributeType::Float => quote!(float),
-                    AttributeType::Str => quote!(text),
+                    AttributeType::Int => quote!(Int::int),
+                    AttributeType::Float => quote!(Float::float),
+                    AttributeType::Str => quote!(Text::text),
                     AttributeType::OneOf(values) => {
                         let ty = enumeration(values);
-                        quote!(one_of::<#private::#ty, _>)
+                        quote!(OneOf::<#private::#ty>::one_of)
                     }
                 };
                 Some(quote!(#private::value::#check(#operand)))
@@ -114,11 +114,11 @@ pub(crate) fn bind(fields: &[Field], private: &TokenStream, body: TokenStream) -
     quote!(match (#(#operands,)*) { (#(#locals,)*) => #body })
 }
 
-/// Evaluates a span to a `&Span` named `local` for `body`; a `Span` and a smart pointer to one will do.
-pub(crate) fn bind_span(expr: &Expr, local: &Ident, private: &TokenStream, body: TokenStream) -> TokenStream {
+/// Evaluates `expr` to a reference named `local` for `body`. A value, a reference and a smart pointer to one will do.
+pub(crate) fn bind_reference(expr: &Expr, local: &Ident, ty: TokenStream, body: TokenStream) -> TokenStream {
     let operand = reference(expr);
     let spanned = Ident::new(&local.to_string(), expr.span().resolved_at(Span::call_site()));
-    quote!(match #operand { #local => { let #local: &#private::tracing::Span = #spanned; #body } })
+    quote!(match #operand { #local => { let #local: &#ty = #spanned; #body } })
 }
 
 /// The field list of a `tracing` macro: `attrs` in their order, those that have no value by `default`.

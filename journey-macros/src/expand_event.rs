@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use crate::args::EventCall;
-use crate::bind::{bind, bind_span, field_list, reference, variant};
+use crate::bind::{bind, bind_reference, field_list, variant};
 use crate::fallback;
 use crate::valid::EventArgs;
 
@@ -52,12 +52,13 @@ fn event(args: &EventArgs) -> TokenStream {
         )
     };
     if let Some(progress) = progress {
-        let operand = reference(progress);
-        body = quote! { match #operand { #snapshot => { let #snapshot: &#private::Progress = #snapshot; #body } } };
+        body = bind_reference(progress, &snapshot, quote!(#private::Progress), body);
     }
     let body = bind(fields, private, body);
     let guarded = match span {
-        Some(span) => bind_span(span, &target, private, quote!(if #private::wants(#target) { #body })),
+        Some(span) => {
+            bind_reference(span, &target, quote!(#tracing::Span), quote!(if #private::wants(#target) { #body }))
+        }
         None => {
             let event = variant(*event);
             quote!(if #private::wants_current(#private::Event::#event) { #body })

@@ -82,7 +82,7 @@ impl Wrapper<'_> {
     //
     // with `err`, where the last line is
     //     let __journey_result = call(move || -> R { body });
-    //     if let Err(__journey_error) = &__journey_result { failed(&__journey_span, SpanName::LlmRequest, __journey_error); }
+    //     if let Err(__journey_error) = &__journey_result { failed(&__journey_span, SpanName::LlmRequest, Shown::shown(__journey_error)); }
     //     __journey_result
     fn sync(&self, body: &TokenStream) -> TokenStream {
         let (private, span) = (self.private, span(self.args));
@@ -113,7 +113,7 @@ impl Wrapper<'_> {
     //
     // with `err`, where the last line is
     //     let __journey_result = instrument(Clone::clone(&__journey_span), async move { body }).await;
-    //     if let Err(__journey_error) = &__journey_result { failed(&__journey_span, SpanName::LlmRequest, __journey_error); }
+    //     if let Err(__journey_error) = &__journey_result { failed(&__journey_span, SpanName::LlmRequest, Shown::shown(__journey_error)); }
     //     __journey_result
     fn asynchronous(&self, capture: &TokenStream, body: &TokenStream) -> TokenStream {
         let span = span(self.args);
@@ -187,7 +187,7 @@ impl Wrapper<'_> {
         let at = self.output.as_ref().map_or_else(proc_macro2::Span::call_site, Spanned::span);
         let error = quote_spanned!(at=> __journey_error);
         let shown = match format {
-            ErrFormat::Display => quote!(#error),
+            ErrFormat::Display => quote_spanned!(at=> #private::value::Shown::shown(#error)),
             ErrFormat::Debug => quote!(&::core::format_args!("{:?}", #error)),
         };
         Some(quote! {

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use crate::args::RecordCall;
-use crate::bind::{bind, bind_span, variant};
+use crate::bind::{bind, bind_reference, variant};
 use crate::fallback;
 use crate::valid::RecordArgs;
 
@@ -21,7 +21,7 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
 // Output:
 //     if level_enabled!(Level::INFO) {
 //         if let Some(__journey_span) = enclosing(&[SpanName::LlmRequest]) {
-//             match (value::int(&n),) {
+//             match (value::Int::int(&n),) {
 //                 (__journey_prompt_tokens,) => {
 //                     __journey_span.record("gen_ai.usage.prompt_tokens", &__journey_prompt_tokens);
 //                 }
@@ -40,7 +40,12 @@ fn record(args: &RecordArgs) -> TokenStream {
     });
     let body = bind(fields, private, quote!({ #(#calls)* }));
     let guarded = match span {
-        Some(span) => bind_span(span, &target, private, quote!(if #private::wants(#target) { #body })),
+        Some(span) => bind_reference(
+            span,
+            &target,
+            quote!(#private::tracing::Span),
+            quote!(if #private::wants(#target) { #body }),
+        ),
         None => {
             let owners = owners.iter().map(|owner| variant(*owner));
             quote! {

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use crate::args::Args;
-use crate::bind::{bind, bind_span, field_list, reference, variant};
+use crate::bind::{bind, bind_reference, field_list, reference, variant};
 use crate::fallback;
 use crate::valid::{ParentArg, SpanArgs, Usage};
 
@@ -20,7 +20,7 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
 //
 // Output:
 //     if level_enabled!(Level::INFO) {
-//         let __journey_admission = admit(SpanName::LlmRequest, Parent::Headers(headers(&&headers)));
+//         let __journey_admission = admit(SpanName::LlmRequest, Parent::Headers(value::Source::source(&&headers)));
 //         match __journey_admission {
 //             Admission::Build(__journey_ticket) => match (&id,) {
 //                 (__journey_request_id,) => __journey_ticket.build(|| span!(
@@ -62,7 +62,7 @@ pub(crate) fn span(args: &SpanArgs) -> TokenStream {
         }
     };
     if let ParentArg::Span(expr) = parent {
-        decide = bind_span(expr, &parent_local, private, decide);
+        decide = bind_reference(expr, &parent_local, quote!(#tracing::Span), decide);
     }
     quote! {
         if #tracing::level_enabled!(#tracing::Level::INFO) { #decide } else { #tracing::Span::none() }
@@ -71,5 +71,5 @@ pub(crate) fn span(args: &SpanArgs) -> TokenStream {
 
 fn with_headers(variant: TokenStream, expr: &syn::Expr, private: &TokenStream) -> TokenStream {
     let operand = reference(expr);
-    quote!(#variant(#private::headers(#operand)))
+    quote!(#variant(#private::value::Source::source(#operand)))
 }

@@ -25,7 +25,7 @@ pub(crate) enum Body {
     Async,
     /// In the one `async` block that is all of the body, alone or in `Box::pin(..)`: what `async-trait` makes.
     /// `output` is what it resolves to, as far as the signature says.
-    Block { pin: Option<Expr>, block: ExprAsync, output: Option<Type> },
+    Block { pin: Option<Expr>, block: Box<ExprAsync>, output: Option<Type> },
     /// In the future that the function returns, however it makes it.
     Returned { boxed: bool, output: Option<Type> },
 }
@@ -69,7 +69,9 @@ impl Function {
         let ReturnType::Type(_, ty) = &self.sig.output else { return Body::Sync };
         let future = returned_future(ty);
         match (self.single_block(), future) {
-            (Some((pin, block)), future) => Body::Block { pin, block, output: future.and_then(|(_, output)| output) },
+            (Some((pin, block)), future) => {
+                Body::Block { pin, block: Box::new(block), output: future.and_then(|(_, output)| output) }
+            }
             (None, Some((boxed, output))) => Body::Returned { boxed, output },
             (None, None) => Body::Sync,
         }

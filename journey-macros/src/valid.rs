@@ -101,7 +101,7 @@ fn member(name: &str, values: &'static [&'static str], expr: Expr, errors: &mut 
     }
     let mut message = match nearest(&text, values.iter().copied()) {
         Some(nearest) => format!("unknown `{name}` `{text}`; did you mean `{nearest}`?"),
-        None => format!("unknown `{name}` `{text}`; it is one of {}", list(values.iter().copied(), "and")),
+        None => format!("unknown `{name}` `{text}`; it is one of {}", list(values.iter().copied(), "or")),
     };
     if variable {
         message += &format!(" (a variable goes in parentheses: `{name} = ({text})`)");
@@ -125,16 +125,27 @@ fn resolve(name: &str, attrs: impl IntoIterator<Item = Attr>) -> Option<Attr> {
 
 /// Collects fields, and refuses a second value for one attribute.
 #[derive(Default)]
-struct Fields(Vec<Field>, Vec<Attr>);
+struct Fields {
+    list: Vec<Field>,
+    /// What was given so far, and under which name.
+    given: Vec<(Attr, String)>,
+}
 
 impl Fields {
     fn insert(&mut self, attr: Attr, arg: Arg, errors: &mut Errors) {
-        if self.1.contains(&attr) {
-            errors.push(&arg.key, format!("`{}` is given twice", arg.key.text));
-            return;
+        let text = &arg.key.text;
+        match self.given.iter().find(|(given, _)| *given == attr) {
+            Some((_, before)) if before == text => errors.push(&arg.key, format!("`{text}` is given twice")),
+            Some((_, before)) => errors.push(&arg.key, format!("`{text}` is given twice: as `{before}` before")),
+            None => {
+                self.given.push((attr, text.clone()));
+                self.list.extend(field(attr, arg, errors));
+            }
         }
-        self.1.push(attr);
-        self.0.extend(field(attr, arg, errors));
+    }
+
+    fn has(&self, attr: Attr) -> bool {
+        self.given.iter().any(|(given, _)| *given == attr)
     }
 }
 

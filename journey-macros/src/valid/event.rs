@@ -41,7 +41,7 @@ impl EventArgs {
         {
             errors.push(progress, format!("`{}` carries no progress; only the events of `llm_core` do", event.ident()));
         }
-        for attr in event.required().iter().filter(|attr| !fields.1.contains(attr)) {
+        for attr in event.required().iter().filter(|attr| !fields.has(**attr)) {
             errors.add(syn::Error::new(call.event.span(), missing(event, *attr)));
         }
         let progress = call.args.progress.map(|progress| progress.expr);
@@ -49,7 +49,7 @@ impl EventArgs {
             krate: krate.unwrap_or_else(default_crate),
             span: call.span,
             event,
-            fields: fields.0,
+            fields: fields.list,
             progress,
         })
     }
@@ -68,10 +68,7 @@ fn missing(event: Event, attr: Attr) -> String {
     let (name, argument) = (event.ident(), attr.info().argument);
     match attr.info().ty {
         journey_schema::AttributeType::OneOf(values) => {
-            format!(
-                "`{name}` needs `{argument}`: add `{argument} = ..`, one of {}",
-                list(values.iter().copied(), "and")
-            )
+            format!("`{name}` needs `{argument}`: add `{argument} = ..`, one of {}", list(values.iter().copied(), "or"))
         }
         _ => format!("`{name}` needs `{argument}`: add `{argument} = ..`, the {}", attr.info().doc),
     }
@@ -90,7 +87,7 @@ fn misplaced(arg: &Arg, event: Event) -> String {
     let Some(attr) = resolve(text, Attr::ALL.iter().copied()) else {
         return unknown(&arg.key, "argument", &format!("`{name}`"), &known, &[]);
     };
-    let events = list(events_with(attr).map(Event::ident), "and");
+    let events = list(events_with(attr).map(Event::ident), "or");
     let spans = list(spans_with(attr).map(SpanName::name), "and");
     match (events.is_empty(), spans.is_empty()) {
         (false, _) => format!("`{text}` does not belong to `{name}`; it belongs to {events}"),

@@ -41,11 +41,14 @@ impl RecordArgs {
         if let Some(progress) = &call.args.progress {
             errors.push(progress, "`..progress` belongs to events: give it to `journey_event!`");
         }
-        if fields.1.is_empty() && errors.0.is_none() {
+        if fields.given.is_empty() && errors.0.is_none() {
             let message = "nothing to record; name an attribute, as in `journey_record!(prompt_tokens = n)`";
-            errors.add(syn::Error::new(Span::call_site(), message));
+            errors.add(match &call.span {
+                Some(span) => syn::Error::new_spanned(span, message),
+                None => syn::Error::new(Span::call_site(), message),
+            });
         }
-        errors.finish(Self { krate: krate.unwrap_or_else(default_crate), span: call.span, fields: fields.0, owners })
+        errors.finish(Self { krate: krate.unwrap_or_else(default_crate), span: call.span, fields: fields.list, owners })
     }
 }
 
@@ -69,9 +72,9 @@ fn misplaced(arg: &Arg) -> String {
     if let Some(message) = written_by_layer(text) {
         return message;
     }
-    let events = resolve(text, Attr::ALL.iter().copied()).map(|attr| list(events_with(attr).map(Event::ident), "and"));
+    let events = resolve(text, Attr::ALL.iter().copied()).map(|attr| list(events_with(attr).map(Event::ident), "or"));
     match events.filter(|events| !events.is_empty()) {
-        Some(events) => format!("`{text}` is an attribute of the event {events}: give it to `journey_event!`"),
+        Some(events) => format!("`{text}` belongs to an event ({events}): give it to `journey_event!`"),
         None => unknown(&arg.key, "attribute", "`journey_record!`", &recordable().collect::<Vec<_>>(), &[]),
     }
 }

@@ -6,7 +6,7 @@ use syn::{Expr, ExprLit, Lit};
 
 use super::{Errors, Field, Fields, crate_path, default_crate, events_with, list, resolve, spans_with};
 use super::{recordable, ungroup, unknown, written_by_layer};
-use crate::args::{Arg, Args, Key, Value};
+use crate::args::{Arg, Args, Value};
 
 /// Which of the two macros the arguments were given to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,9 @@ struct Controls {
     name: Option<Arg>,
     parent: Option<Arg>,
     err: Option<Arg>,
-    /// What is left: attributes, or mistakes.
-    others: Vec<Arg>,
+    /// Attributes, or mistakes: directly, and inside `fields(..)`.
+    attrs: Vec<Arg>,
+    fields: Vec<Arg>,
 }
 
 impl SpanArgs {
@@ -66,9 +67,11 @@ impl SpanArgs {
         }
         let controls = Controls::sort(args.list, &mut errors);
         let scope = controls.scope.as_ref().and_then(|arg| scope(arg, &mut errors));
-        if controls.scope.is_none() {
-            let scopes = list(Scope::ALL.iter().map(|scope| scope.name()), "or");
-            let message = format!("`scope` is missing: add `scope = \"..\"`, which is {scopes}");
+        if controls.scope.is_none() && !controls.attrs.iter().any(is_bare_scope) {
+            let [api, scheduler] = [Scope::Api.name(), Scope::Scheduler.name()];
+            let message = format!(
+                "`scope` is missing: add `scope = \"{api}\"` in the API server, `scope = \"{scheduler}\"` in the engine core"
+            );
             errors.add(syn::Error::new(Span::call_site(), message));
         }
         let name = match &controls.name {
@@ -77,17 +80,18 @@ impl SpanArgs {
         };
         let err = controls.err.as_ref().and_then(|arg| err(arg, usage, name, &mut errors));
         let mut fields = Fields::default();
-        for arg in controls.others {
+        let attrs = controls.attrs.into_iter().map(|arg| (arg, Some(usage)));
+        for (arg, direct) in attrs.chain(controls.fields.into_iter().map(|arg| (arg, None))) {
             match name.and_then(|name| resolve(&arg.key.text, name.attributes().iter().copied())) {
                 Some(attr) => fields.insert(attr, arg, &mut errors),
-                None => misplaced(&arg, name, usage, &mut errors),
+                None => misplaced(&arg, name, direct, &mut errors),
             }
         }
         let parent = controls.parent.map_or(ParentArg::Context, |arg| parent(arg, &mut errors));
         let krate = controls.krate.and_then(|arg| crate_path(&arg.value, &arg.key, &mut errors));
         // Without a name there was an error above; the default is never seen.
         let name = name.unwrap_or(SpanName::LlmRequest);
-        errors.finish(Self { krate: krate.unwrap_or_else(default_crate), name, parent, fields: fields.0, err })
+        errors.finish(Self { krate: krate.unwrap_or_else(default_crate), name, parent, fields: fields.list, err })
     }
 }
 
@@ -104,13 +108,13 @@ impl Controls {
                 "crate" => &mut controls.krate,
                 "fields" => {
                     match arg.value {
-                        Value::List(list) => controls.others.extend(list),
+                        Value::List(list) => controls.fields.extend(list),
                         _ => errors.push(&arg.key, "`fields` takes a list: `fields(http.route = \"/v1/completions\")`"),
                     }
                     continue;
                 }
                 _ => {
-                    controls.others.push(arg);
+                    controls.attrs.push(arg);
                     continue;
                 }
             };
@@ -193,7 +197,7 @@ fn err(arg: &Arg, usage: Usage, name: Option<SpanName>, errors: &mut Errors) -> 
         errors.push(&arg.key, message);
     } else if let Some(name) = name.filter(|name| !name.is_journey()) {
         let message =
-            format!("`err` ends a request's span with its error, and `{}` is none: leave it out", name.name());
+            format!("`err` ends a request's span with the error, and `{}` is of no request: leave it out", name.name());
         errors.push(&arg.key, message);
     }
     let format = match &arg.value {
@@ -224,50 +228,53 @@ fn parent(arg: Arg, errors: &mut Errors) -> ParentArg {
     }
 }
 
-/// Says where an argument that is no attribute of the span belongs.
-fn misplaced(arg: &Arg, name: Option<SpanName>, usage: Usage, errors: &mut Errors) {
+/// Says where what is no attribute of the span belongs. `direct` tells it from a field inside `fields(..)`.
+fn misplaced(arg: &Arg, name: Option<SpanName>, direct: Option<Usage>, errors: &mut Errors) {
     let text = &arg.key.text;
-    if let Some(message) = written_by_layer(text).or_else(|| of_another_macro(&arg.key, &arg.value)) {
+    if is_bare_scope(arg) {
+        return errors.push(&arg.key, format!("expected `scope = \"{text}\"`"));
+    }
+    if let Some(message) = written_by_layer(text).or_else(|| of_another_macro(text)) {
         return errors.push(&arg.key, message);
     }
     let attr = resolve(text, Attr::ALL.iter().copied());
     let spans = list(attr.into_iter().flat_map(spans_with).map(SpanName::name), "and");
-    let events = list(attr.into_iter().flat_map(events_with).map(Event::ident), "and");
-    // Where scope or name are wrong, no more can be said about a name that some span has.
+    let events = list(attr.into_iter().flat_map(events_with).map(Event::ident), "or");
     let message = match name {
+        // Where scope or name are wrong, no more can be said of a name that some span has.
         None if !spans.is_empty() => return,
         Some(name) if !spans.is_empty() => {
             format!("`{text}` does not belong to `{}`; it belongs to {spans}", name.name())
         }
-        _ if !events.is_empty() => {
-            format!("`{text}` is an attribute of the event {events}: give it to `journey_event!`")
-        }
+        _ if !events.is_empty() => format!("`{text}` belongs to an event ({events}): give it to `journey_event!`"),
         _ => {
-            let mut controls = vec!["scope", "name", "headers", "carrier", "parent", "fields", "crate"];
-            if usage == Usage::Attribute {
-                controls.push("err");
-            }
             let (owner, attrs) = match name {
                 Some(name) => (format!("`{}`", name.name()), name.attributes().to_vec()),
                 None => ("`journey_span`".to_owned(), recordable().collect()),
             };
-            unknown(&arg.key, "argument", &owner, &attrs, &controls)
+            let controls: &[&str] = match direct {
+                None => return errors.push(&arg.key, unknown(&arg.key, "attribute", &owner, &attrs, &[])),
+                Some(Usage::Attribute) => &["scope", "name", "headers", "carrier", "parent", "fields", "crate", "err"],
+                Some(Usage::Expression) => &["scope", "name", "headers", "carrier", "parent", "fields", "crate"],
+            };
+            unknown(&arg.key, "argument", &owner, &attrs, controls)
         }
     };
     errors.push(&arg.key, message);
 }
 
-/// Habits from `#[tracing::instrument]`, and a scope without its name.
-fn of_another_macro(key: &Key, value: &Value) -> Option<String> {
-    let text = key.text.as_str();
-    Some(match (text, value) {
-        ("skip" | "skip_all", _) => {
-            format!("`{text}` is not needed: no function argument is recorded unless it is named")
-        }
-        ("target", _) => "the target is the scope: write `scope = \"..\"`".to_owned(),
-        ("level", _) => "journey spans have the level `INFO`: leave `level` out".to_owned(),
-        ("ret", _) => "what a function returns is not recorded: set attributes with `journey_record!`".to_owned(),
-        (_, Value::Flag) if Scope::from_name(text).is_some() => format!("a scope has its name: `scope = \"{text}\"`"),
+/// Whether this is `"vllm.api"` without `scope =`.
+fn is_bare_scope(arg: &Arg) -> bool {
+    matches!(arg.value, Value::Flag) && Scope::from_name(&arg.key.text).is_some()
+}
+
+/// Answers habits from `#[tracing::instrument]`.
+fn of_another_macro(text: &str) -> Option<String> {
+    Some(match text {
+        "skip" | "skip_all" => format!("`{text}` is not needed: no function argument is recorded unless it is named"),
+        "target" => "the target of a journey span is its scope: write `scope = \"..\"`".to_owned(),
+        "level" => "journey spans have the level `INFO`: leave `level` out".to_owned(),
+        "ret" => "what a function returns is not recorded: set attributes with `journey_record!`".to_owned(),
         _ => return None,
     })
 }

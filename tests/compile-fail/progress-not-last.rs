@@ -1,0 +1,6 @@
+use journey_layer::{Progress, journey_event};
+
+fn main() {
+    let progress = Progress::new();
+    journey_event!(QUEUED, ..progress, step = 1);
+}

@@ -1,0 +1,5 @@
+use journey_layer::journey_event;
+
+fn main() {
+    journey_event!("journey.QUEUED");
+}

@@ -1,0 +1,5 @@
+use journey_layer::journey_record;
+
+fn main() {
+    journey_record!(promt_tokens = 3);
+}
