@@ -60,6 +60,10 @@ type StartFn = dyn FnOnce(&Start<'_>) -> Result<Exporting, BuildError> + Send;
 pub(crate) struct Start<'a> {
     pub(crate) resource: &'a Resource,
     pub(crate) limits: &'a Limits,
+    #[cfg_attr(
+        not(any(feature = "otlp-grpc", feature = "otlp-http")),
+        expect(dead_code, reason = "the others are given spans that are converted already")
+    )]
     pub(crate) semconv: Semconv,
 }
 

@@ -13,7 +13,7 @@ mod grpc;
 #[cfg(feature = "otlp-http")]
 mod http;
 mod settings;
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "tls", any(feature = "otlp-grpc", feature = "otlp-http")))]
 mod tls;
 #[cfg(any(feature = "otlp-grpc", feature = "otlp-http"))]
 mod wire;
