@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use journey_schema::{HISTORICAL_DUPLICATE_SCOPE, SpanName};
+use opentelemetry::trace::{SpanId, TraceId};
 use parking_lot::Mutex;
 
 use crate::callsites::Site;
 use crate::clock;
 use crate::config::LayerConfig;
-use crate::duplicates::Duplicates;
+use crate::duplicates::{Duplicates, Seen};
 use crate::layer_state::LayerState;
 use crate::lifecycle::LiveSpan;
+use crate::pool::RecordPool;
 use crate::sink::Sink;
 use crate::stats::{Count, Reason, Stats};
 use crate::warn::Warnings;
@@ -134,17 +136,33 @@ impl Core {
         if let Some(terminal) = added {
             self.stats.event_started();
             self.stats.span(Reason::TerminalAdded);
-            self.warn(site, Reason::TerminalAdded, format_args!("closed without {}", terminal.ident()));
+            self.warn(site, Reason::TerminalAdded, format_args!("closed without a terminal event, {} was added", terminal.ident()));
         }
         if let Some(key) = keys.request {
             self.duplicates.release(key);
         }
         for key in [keys.span, keys.sequence].into_iter().flatten() {
-            let evicted = self.duplicates.close(key, now);
-            self.stats.count(Reason::Evicted, Count { spans: evicted, events: 0 });
+            self.forget(key, now);
         }
         self.give_place();
         self.sink.submit(record);
+    }
+
+    /// What is known of the span that a parent's context names.
+    pub(crate) fn seen(&self, trace_id: TraceId, span_id: SpanId) -> Option<Seen> {
+        self.duplicates.get(Duplicates::span_key(trace_id, span_id), clock::monotonic_ns())
+    }
+
+    /// A live key's span has closed.
+    pub(crate) fn forget(&self, key: u64, now: i64) {
+        if self.duplicates.close(key, now) {
+            self.stats.span(Reason::Evicted);
+        }
+    }
+
+    /// Where records come from.
+    pub(crate) fn pool(&self) -> &RecordPool {
+        self.sink.pool()
     }
 
     /// Takes one of the places for open spans; `false` when there is none.

@@ -154,11 +154,11 @@ impl LayerState {
 
     /// Rule 2: the parent is itself a journey's span.
     fn handed_off(&self, parent: &SpanContext, from_journey: bool) -> Option<(Reason, Option<Original>)> {
-        match self.core.duplicates.span(parent.trace_id(), parent.span_id()) {
+        match self.core.seen(parent.trace_id(), parent.span_id()) {
             Some(seen) => {
                 let original = self.original(seen);
-                let original = match (seen.name, &original.family) {
-                    (SpanName::LlmCore, Some(family)) => {
+                let original = match &original.family {
+                    Some(family) if family.name == SpanName::LlmCore => {
                         let family = family.clone();
                         self.request_of(original.id, family, &|_| {})
                     }
@@ -179,7 +179,7 @@ impl LayerState {
             return Original { id, family: Some(family) };
         }
         let parent = id.and_then(|id| self.table.with_live(id, |live| live.record.parent)).flatten();
-        let seen = parent.and_then(|parent| self.core.duplicates.span(family.context.trace_id(), parent.span_id));
+        let seen = parent.and_then(|parent| self.core.seen(family.context.trace_id(), parent.span_id));
         seen.map_or(Original { id: None, family: Some(family) }, |seen| self.original(seen))
     }
 
@@ -192,7 +192,7 @@ impl LayerState {
     }
 
     fn family_of(&self, context: &SpanContext) -> Option<Family> {
-        let seen = self.core.duplicates.span(context.trace_id(), context.span_id())?;
+        let seen = self.core.seen(context.trace_id(), context.span_id())?;
         self.original(seen).family
     }
 

@@ -9,6 +9,7 @@ use tracing_core::Event;
 use tracing_core::span::Attributes;
 
 use crate::callsites::{Site, SiteKind};
+use crate::clock;
 use crate::decide::Walk;
 use crate::layer_state::LayerState;
 use crate::lifecycle::{Ending, Outcome};
@@ -113,7 +114,7 @@ impl LayerState {
     fn request_with_id_of(&self, record: &SpanRecord) -> Option<Original> {
         let request_id = record.attribute(journey_schema::Attr::RequestId)?.as_str()?;
         let key = self.core.duplicates.id_key(SpanName::LlmRequest, TraceId::INVALID, request_id)?;
-        Some(self.original(self.core.duplicates.owner(key)?))
+        Some(self.original(self.core.duplicates.get(key, clock::monotonic_ns())?))
     }
 
     /// Links the span `id` to the journey span `to`.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::clock;
 use crate::core::Core;
-use crate::duplicates::Origin;
+use crate::duplicates::{Duplicates, Origin};
 use crate::error::FlushError;
 use crate::export::sink::{ExportSink, Tick};
 use crate::sink::Sink;
@@ -128,7 +128,7 @@ impl RawSpans for Core {
     fn begin(&self, name: SpanName, span: &SpanData) {
         if name.is_journey() {
             let context = &span.span_context;
-            self.duplicates.open_span(context.trace_id(), context.span_id(), name, NO_LAYER);
+            self.duplicates.open(Duplicates::span_key(context.trace_id(), context.span_id()), name, NO_LAYER);
         }
     }
 
@@ -136,13 +136,10 @@ impl RawSpans for Core {
         if !name.is_journey() {
             return Ok(());
         }
-        let key = u64::from_be_bytes(span.span_context.span_id().to_bytes());
+        let key = Duplicates::span_key(span.span_context.trace_id(), span.span_context.span_id());
         let verdict = self.judge(name, span);
         match verdict {
-            Ok(()) => {
-                let evicted = self.duplicates.close(key, clock::monotonic_ns());
-                self.stats.count(Reason::Evicted, Count { spans: evicted, events: 0 });
-            }
+            Ok(()) => self.forget(key, clock::monotonic_ns()),
             Err(_) => self.duplicates.release(key),
         }
         verdict
@@ -157,7 +154,7 @@ impl Core {
         if name == SpanName::LlmRequest && parent != SpanId::INVALID {
             let state = span.span_context.trace_state().get(carrier::TRACESTATE_KEY);
             let from_journey = span.parent_span_is_remote && state == Some(carrier::TRACESTATE_VALUE);
-            if from_journey || self.duplicates.span(trace_id, parent).is_some() {
+            if from_journey || self.seen(trace_id, parent).is_some() {
                 return Err(Reason::HandedOff);
             }
         }
@@ -165,11 +162,11 @@ impl Core {
             Value::String(id) if pair.key.as_str() == Attr::RequestId.key() => Some(id.as_str()),
             _ => None,
         });
-        let owner = id.and_then(|id| self.duplicates.owner(self.duplicates.id_key(name, trace_id, id)?));
-        match owner {
+        let key = id.and_then(|id| self.duplicates.id_key(name, trace_id, id));
+        match key.and_then(|key| self.duplicates.get(key, clock::monotonic_ns())) {
+            None => Ok(()),
             Some(_) if name == SpanName::LlmCore => Err(Reason::SameSequence),
-            Some(owner) if !owner.is_closed() => Err(Reason::SameId),
-            _ => Ok(()),
+            Some(_) => Err(Reason::SameId),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::callsites::{self, SiteKind};
 use crate::clock;
 use crate::core::Core;
 use crate::decide::Verdict;
-use crate::layer_state::{LayerState, new_record};
+use crate::layer_state::LayerState;
 use crate::stats::Reason;
 use crate::table::Entry;
 use crate::ticket;
@@ -114,7 +114,7 @@ where
         };
         match verdict {
             Verdict::Build(decision) => {
-                let mut record = new_record(name, &decision);
+                let mut record = state.new_record(&decision);
                 attrs.record(&mut Fields::new(site, &state.core, &mut *record));
                 state.open(id, site, decision, record);
             }

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::config::OnDuplicate;
 use crate::core::Core;
 use crate::decide::Decision;
-use crate::duplicates::{Origin, Seen};
+use crate::duplicates::{Duplicates, Origin, Seen};
 use crate::layer::WalkFrom;
 use crate::lifecycle::LiveSpan;
 use crate::placeholder::{self, Placeholders};
@@ -83,7 +83,9 @@ impl LayerState {
             return self.table.insert(id, Entry::Rejected { name: Some(name), original: None });
         }
         if name.is_journey() {
-            live.keys.span = Some(core.duplicates.open_span(live.record.trace_id, live.record.span_id, name, origin));
+            let key = Duplicates::span_key(live.record.trace_id, live.record.span_id);
+            core.duplicates.open(key, name, origin);
+            live.keys.span = Some(key);
         }
         self.table.insert(id, Entry::Live(live));
     }
@@ -95,7 +97,8 @@ impl LayerState {
         let key =
             id.and_then(|id| id.as_str()).and_then(|id| self.core.duplicates.id_key(name, live.record.trace_id, id));
         if let Some(key) = key {
-            self.core.duplicates.claim(key, name, origin).map_err(|seen| self.original(seen))?;
+            let now = live.record.start_ns;
+            self.core.duplicates.claim(key, name, origin, now).map_err(|seen| self.original(seen))?;
             *live.keys.by_id(name) = Some(key);
         }
         Ok(())
@@ -109,11 +112,10 @@ impl LayerState {
 
     /// What is known here of a span that this process made.
     pub(crate) fn original(&self, seen: Seen) -> Original {
-        if seen.origin.layer != self.number || seen.is_closed() {
-            // The id may be another span's by now.
-            return Original { id: None, family: None };
+        match seen {
+            Seen::Live { origin, .. } if origin.layer == self.number => self.original_at(origin.id),
+            Seen::Live { .. } | Seen::Closed => Original { id: None, family: None },
         }
-        self.original_at(seen.origin.id)
     }
 
     fn original_at(&self, id: u64) -> Original {
@@ -200,7 +202,7 @@ impl LayerState {
             (!live.is_finished()).then_some((record.name, key))
         });
         let Some((name, key)) = looked.flatten() else { return };
-        match duplicates.claim(key, name, Origin { layer: self.number, id }) {
+        match duplicates.claim(key, name, Origin { layer: self.number, id }, clock::monotonic_ns()) {
             Ok(()) => {
                 let before = self.table.with_live(id, |live| live.keys.by_id(name).replace(key));
                 match before {
@@ -228,6 +230,15 @@ impl LayerState {
         self.reject(id, live.site, reason, name, Some(original), &live.record);
     }
 
+    /// The record of a span that begins now, without parent and attributes.
+    pub(crate) fn new_record(&self, decision: &Decision) -> Box<SpanRecord> {
+        let mut record = self.core.pool().take();
+        let anchor_ns = decision.anchor_ns.unwrap_or_else(clock::anchor_ns);
+        let start_ns = clock::monotonic_ns();
+        record.begin(decision.name, decision.trace_id, sampling::new_span_id(), start_ns, anchor_ns);
+        record
+    }
+
     pub(crate) fn end_all(&self) {
         self.placeholders.clear();
         for live in self.table.sweep(|_| true) {
@@ -243,11 +254,4 @@ impl Drop for LayerState {
             self.core.close(live);
         }
     }
-}
-
-/// The parentless record of a span that begins now.
-pub(crate) fn new_record(name: SpanName, decision: &Decision) -> Box<SpanRecord> {
-    let start_ns = clock::monotonic_ns();
-    let anchor_ns = decision.anchor_ns.unwrap_or_else(clock::anchor_ns);
-    Box::new(SpanRecord::new(name, decision.trace_id, sampling::new_span_id(), start_ns, anchor_ns))
 }

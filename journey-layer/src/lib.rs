@@ -25,6 +25,7 @@ mod layer_state;
 mod lifecycle;
 mod pipeline;
 mod placeholder;
+mod pool;
 mod progress;
 mod propagation;
 mod record;

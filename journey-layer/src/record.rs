@@ -126,25 +126,57 @@ pub(crate) struct EventView<'a> {
     inner: &'a EventRecord,
 }
 
-impl SpanRecord {
-    pub(crate) fn new(name: SpanName, trace_id: TraceId, span_id: SpanId, start_ns: i64, anchor_ns: i64) -> Self {
+impl Default for SpanRecord {
+    /// An empty record, with room for a journey of the usual length.
+    fn default() -> Self {
         Self {
-            name,
-            trace_id,
-            span_id,
+            name: SpanName::LlmRequest,
+            trace_id: TraceId::INVALID,
+            span_id: SpanId::INVALID,
             parent: None,
             trace_state: TraceState::NONE,
-            start_ns,
-            end_ns: start_ns,
-            anchor_ns,
+            start_ns: 0,
+            end_ns: 0,
+            anchor_ns: 0,
             status: SpanStatus::Unset,
             links: Vec::new(),
             dropped_events: 0,
             attributes: Vec::with_capacity(12),
-            events: Vec::with_capacity(6),
-            event_attributes: Vec::with_capacity(64),
+            events: Vec::with_capacity(8),
+            event_attributes: Vec::with_capacity(80),
             text: String::with_capacity(64),
         }
+    }
+}
+
+impl SpanRecord {
+    pub(crate) fn new(name: SpanName, trace_id: TraceId, span_id: SpanId, start_ns: i64, anchor_ns: i64) -> Self {
+        let mut record = Self::default();
+        record.begin(name, trace_id, span_id, start_ns, anchor_ns);
+        record
+    }
+
+    /// Makes an empty record one of a span that begins at `start_ns`.
+    pub(crate) fn begin(&mut self, name: SpanName, trace_id: TraceId, span_id: SpanId, start_ns: i64, anchor_ns: i64) {
+        self.name = name;
+        self.trace_id = trace_id;
+        self.span_id = span_id;
+        self.start_ns = start_ns;
+        self.end_ns = start_ns;
+        self.anchor_ns = anchor_ns;
+    }
+
+    /// Empties the record and keeps its buffers.
+    pub(crate) fn clear(&mut self) {
+        self.parent = None;
+        self.trace_state = TraceState::NONE;
+        self.status = SpanStatus::Unset;
+        self.links.clear();
+        self.dropped_events = 0;
+        self.attributes.clear();
+        self.events.clear();
+        self.event_attributes.clear();
+        self.text.clear();
     }
 
     /// The span's context as its children see it.

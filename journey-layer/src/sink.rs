@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::FlushError;
+use crate::pool::RecordPool;
 use crate::record::SpanRecord;
 use crate::stats::Count;
 
@@ -11,6 +12,9 @@ use crate::stats::Count;
 pub(crate) trait Sink: Send + Sync {
     /// Takes a record. From here on the sink accounts for it: exported, or dropped with a reason.
     fn submit(&self, record: Box<SpanRecord>);
+
+    /// Where new records come from, and where the sink puts those it is done with.
+    fn pool(&self) -> &RecordPool;
 
     /// Records taken and not yet accounted for.
     fn backlog(&self) -> Count;

@@ -34,6 +34,7 @@ use crate::core::Core;
 use crate::error::FlushError;
 use crate::layer::{JourneyFilter, JourneyLayer};
 use crate::pipeline::Builder;
+use crate::pool::RecordPool;
 use crate::record::{SpanRecord, SpanStatus, ValueRef};
 use crate::sink::Sink;
 use crate::stats::{Count, JourneyStats, Stats};
@@ -75,7 +76,7 @@ impl Capture {
     pub fn new(builder: Builder) -> Self {
         let config = builder.environment(|_| None).layer().unwrap_or_else(|error| panic!("{error}"));
         let stats = Arc::new(Stats::new());
-        let sink = Arc::new(MemorySink { stats: stats.clone(), spans: Mutex::default() });
+        let sink = Arc::new(MemorySink { stats: stats.clone(), spans: Mutex::default(), pool: RecordPool::default() });
         Self { core: Core::new(config, sink.clone(), stats), sink, guard: None }
     }
 
@@ -210,13 +211,19 @@ fn find<'a>(attributes: &'a [(&'static str, Value)], key: &str) -> Option<&'a Va
 struct MemorySink {
     stats: Arc<Stats>,
     spans: Mutex<Vec<CapturedSpan>>,
+    pool: RecordPool,
 }
 
 impl Sink for MemorySink {
     fn submit(&self, record: Box<SpanRecord>) {
         let span = captured(&record);
+        self.pool.give(std::iter::once(record));
         self.stats.exported(Count { spans: 1, events: span.events.len() as u64 });
         self.spans.lock().push(span);
+    }
+
+    fn pool(&self) -> &RecordPool {
+        &self.pool
     }
 
     fn backlog(&self) -> Count {

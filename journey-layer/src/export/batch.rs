@@ -3,6 +3,7 @@
 use opentelemetry_sdk::trace::SpanData;
 
 use crate::export::convert::Conversion;
+use crate::pool::RecordPool;
 use crate::record::SpanRecord;
 use crate::stats::{Count, Reason, Stats};
 
@@ -80,8 +81,12 @@ impl Batch {
         self.items.iter().map(|item| item.to_span_data(conversion)).collect()
     }
 
-    /// Writes the batch into the ledger. Returns what was lost of it.
-    pub(crate) fn account(self, stats: &Stats) -> Option<(u64, Loss)> {
+    /// Writes the batch into the ledger, and gives its records back. Returns what was lost of it.
+    pub(crate) fn account(self, stats: &Stats, pool: &RecordPool) -> Option<(u64, Loss)> {
+        pool.give(self.items.into_iter().filter_map(|item| match item {
+            Item::Record(record) => Some(record),
+            Item::Raw(_) => None,
+        }));
         if let Some(loss) = self.loss {
             stats.count(loss.reason, self.count);
             return Some((self.count.spans, loss));

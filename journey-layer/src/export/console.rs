@@ -8,7 +8,7 @@ use journey_schema::SpanName;
 use opentelemetry::trace::SpanId;
 use opentelemetry_sdk::trace::SpanData;
 
-use crate::export::exporter::{Exporter, unique};
+use crate::export::exporter::{Destination, Exporter, unique};
 use crate::export::lane::{Accepted, Failure, Local, Outcome};
 use crate::export::tree::{Style, render};
 
@@ -39,13 +39,14 @@ impl Console {
 impl From<Console> for Exporter {
     fn from(console: Console) -> Self {
         let label = if console.writer.is_some() { unique("console") } else { "console".to_owned() };
-        Self::local(label, move |_| {
+        let destination = Destination::local(label, move |_| {
             let to_terminal = console.writer.is_none() && io::stdout().is_terminal();
             let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
             let color = console.color.unwrap_or(to_terminal && !no_color);
             let out = console.writer.unwrap_or_else(|| Box::new(io::stdout()));
             Ok(ConsoleExporter::new(out, Style { color }))
-        })
+        });
+        destination.prompt().into()
     }
 }
 

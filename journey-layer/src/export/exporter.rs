@@ -51,6 +51,8 @@ pub(crate) struct Destination {
     pub(crate) label: String,
     /// Two with one key do the same. Never shown: it may hold secrets.
     pub(crate) key: String,
+    /// Spans are wanted at once: somebody looks on, and a call costs next to nothing.
+    pub(crate) is_prompt: bool,
     start: Box<StartFn>,
 }
 
@@ -74,12 +76,12 @@ impl Exporter {
     /// keep it until the shutdown. It retries by itself or not at all, and should not take longer than
     /// `OTEL_BSP_EXPORT_TIMEOUT`, since the other exporters wait meanwhile.
     pub fn new(exporter: impl SpanExporter + 'static) -> Self {
-        let label = unique("exporter");
-        Self::local(label, move |start| {
+        let destination = Destination::local(unique("exporter"), move |start| {
             let mut exporter = exporter;
             exporter.set_resource(start.resource);
             Ok(Sdk(exporter))
-        })
+        });
+        destination.into()
     }
 
     /// OTLP, over HTTP/protobuf or gRPC, as the `OTEL_EXPORTER_OTLP_*` environment variables say.
@@ -103,25 +105,7 @@ impl Exporter {
     }
 
     pub(crate) fn processor(processor: Arc<dyn SpanProcessor>) -> Self {
-        Self::local(unique("span processor"), move |_| Ok(Processor(processor)))
-    }
-
-    pub(crate) fn local<L: Local + 'static>(
-        label: String,
-        start: impl FnOnce(&Start<'_>) -> Result<L, BuildError> + Send + 'static,
-    ) -> Self {
-        Self::ready(label, |with| Ok(Exporting::Local(Box::new(start(with)?))))
-    }
-
-    fn ready(label: String, start: impl FnOnce(&Start<'_>) -> Result<Exporting, BuildError> + Send + 'static) -> Self {
-        Self(Kind::Ready(Destination { key: label.clone(), label, start: Box::new(start) }))
-    }
-
-    pub(crate) fn with_key(self, key: String) -> Self {
-        match self.0 {
-            Kind::Ready(destination) => Self(Kind::Ready(Destination { key, ..destination })),
-            otlp @ Kind::Otlp(_) => Self(otlp),
-        }
+        Destination::local(unique("span processor"), move |_| Ok(Processor(processor))).into()
     }
 
     /// Completes the settings from the environment.
@@ -134,13 +118,37 @@ impl Exporter {
 }
 
 impl Destination {
+    /// One that works on the export thread. Two with one label are one and the same, unless a key tells them apart.
+    pub(crate) fn local<L: Local + 'static>(
+        label: String,
+        start: impl FnOnce(&Start<'_>) -> Result<L, BuildError> + Send + 'static,
+    ) -> Self {
+        let start: Box<StartFn> = Box::new(|with| Ok(Exporting::Local(Box::new(start(with)?))));
+        Self { key: label.clone(), label, is_prompt: false, start }
+    }
+
+    pub(crate) fn with_key(self, key: String) -> Self {
+        Self { key, ..self }
+    }
+
+    pub(crate) fn prompt(self) -> Self {
+        Self { is_prompt: true, ..self }
+    }
+
     fn otlp(settings: Resolved) -> Self {
         let (label, key) = (settings.label(), format!("{settings:?}"));
-        Self { label, key, start: Box::new(|with| Ok(Exporting::Remote(client::build(settings, with)?))) }
+        let start: Box<StartFn> = Box::new(|with| Ok(Exporting::Remote(client::build(settings, with)?)));
+        Self { label, key, is_prompt: false, start }
     }
 
     pub(crate) fn start(self, with: &Start<'_>) -> Result<Exporting, BuildError> {
         (self.start)(with)
+    }
+}
+
+impl From<Destination> for Exporter {
+    fn from(destination: Destination) -> Self {
+        Self(Kind::Ready(destination))
     }
 }
 

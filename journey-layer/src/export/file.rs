@@ -8,7 +8,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SpanData;
 
 use crate::error::BuildError;
-use crate::export::exporter::Exporter;
+use crate::export::exporter::{Destination, Exporter};
 use crate::export::json;
 use crate::export::lane::{Accepted, Failure, Local, Outcome};
 
@@ -42,11 +42,11 @@ impl From<File> for Exporter {
     fn from(file: File) -> Self {
         let label = format!("file {}", file.path.display());
         let key = format!("{file:?}");
-        let exporter = Self::local(label, move |start| {
+        let destination = Destination::local(label, move |start| {
             let path = file.path.clone();
             FileExporter::open(file, start.resource.clone()).map_err(|source| BuildError::File { path, source })
         });
-        exporter.with_key(key)
+        destination.with_key(key).prompt().into()
     }
 }
 

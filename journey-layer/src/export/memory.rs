@@ -5,7 +5,7 @@ use std::sync::Arc;
 use opentelemetry_sdk::trace::SpanData;
 use parking_lot::Mutex;
 
-use crate::export::exporter::{Exporter, unique};
+use crate::export::exporter::{Destination, Exporter, unique};
 use crate::export::lane::{Accepted, Local, Outcome};
 
 /// Finished spans in memory; every clone reads the same ones. Made by [`Exporter::memory`].
@@ -37,6 +37,6 @@ impl Local for Memory {
 
 impl From<Memory> for Exporter {
     fn from(memory: Memory) -> Self {
-        Self::local(unique("memory"), |_| Ok(memory))
+        Destination::local(unique("memory"), |_| Ok(memory)).prompt().into()
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::error::{BuildError, FlushError};
 use crate::export::batch::{Item, Loss};
 use crate::export::worker::{self, Plan};
+use crate::pool::RecordPool;
 use crate::record::SpanRecord;
 use crate::sink::Sink;
 use crate::stats::{Count, Reason, Stats};
@@ -104,6 +105,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Mutex<Queue>,
     pub(crate) signal: Notify,
     pub(crate) tick: OnceLock<Weak<dyn Tick>>,
+    /// Records that are used again.
+    pub(crate) pool: RecordPool,
     /// Spans that were dropped because the queue was full.
     pub(crate) overflowed: AtomicU64,
     /// Items accounted for.
@@ -200,6 +203,7 @@ impl ExportSink {
             queue: Mutex::default(),
             signal: Notify::new(),
             tick: OnceLock::new(),
+            pool: RecordPool::default(),
             overflowed: AtomicU64::new(0),
             settled: AtomicU64::new(0),
             lost: Mutex::default(),
@@ -254,6 +258,10 @@ impl ExportSink {
 impl Sink for ExportSink {
     fn submit(&self, record: Box<SpanRecord>) {
         self.shared.submit(Item::Record(record));
+    }
+
+    fn pool(&self) -> &RecordPool {
+        &self.shared.pool
     }
 
     fn backlog(&self) -> Count {

@@ -125,13 +125,15 @@ impl Worker {
     }
 
     fn tick(&mut self, now: Instant) {
-        if now.duration_since(self.last_tick) < TICK {
-            return;
+        if now.duration_since(self.last_tick) >= TICK {
+            self.last_tick = now;
+            self.lanes.iter_mut().for_each(|lane| lane.tick(now));
+            self.chores(now);
         }
-        self.last_tick = now;
-        for lane in &mut self.lanes {
-            lane.tick(now);
-        }
+    }
+
+    /// Warnings, and what the layer has to do.
+    fn chores(&mut self, now: Instant) {
         self.report_overflow(now);
         let tick = self.shared.tick.get().and_then(Weak::upgrade);
         for message in self.warnings.drain(..) {
@@ -210,7 +212,7 @@ impl Worker {
 
     fn account(&mut self, batch: Batch) {
         let (count, bytes) = (batch.count, batch.bytes);
-        if let Some((spans, loss)) = batch.account(&self.shared.stats) {
+        if let Some((spans, loss)) = batch.account(&self.shared.stats, &self.shared.pool) {
             self.report(spans, loss, Instant::now());
         }
         self.shared.release(count, bytes);
@@ -273,8 +275,7 @@ impl Worker {
             result = self.flush_lanes();
         }
         self.lanes.iter_mut().for_each(|lane| lane.shutdown(remaining));
-        self.last_tick -= TICK;
-        self.tick(Instant::now());
+        self.chores(Instant::now());
         self.lanes.clear();
         let mut queue = self.shared.queue.lock();
         queue.stopped = true;

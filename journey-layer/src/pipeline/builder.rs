@@ -160,7 +160,8 @@ impl Builder {
         self
     }
 
-    /// The longest that a span waits for others to be exported with (`OTEL_BSP_SCHEDULE_DELAY`, else five seconds).
+    /// The longest that a span waits for others to be exported with (`OTEL_BSP_SCHEDULE_DELAY`, else five seconds; a
+    /// quarter of a second where there are only files, consoles and memory).
     pub fn schedule_delay(mut self, delay: Duration) -> Self {
         self.schedule_delay = Some(delay);
         self
@@ -181,10 +182,9 @@ impl Builder {
     }
 
     /// Completes the settings from the environment, and starts nothing.
-    pub(crate) fn resolve(mut self) -> Result<Ready, BuildError> {
+    pub(crate) fn resolve(self) -> Result<Ready, BuildError> {
         let disabled = self.env.boolean("OTEL_SDK_DISABLED");
         let layer = self.layer()?;
-        let limits = self.limits();
         let env = &self.env;
         let mut exporters = self.exporters;
         if exporters.is_empty() && self.processors.is_empty() && !disabled {
@@ -203,6 +203,7 @@ impl Builder {
         let destinations = exporters.into_iter().map(|exporter| exporter.resolve(env));
         let destinations: Vec<_> =
             if disabled { Vec::new() } else { destinations.collect::<Result<_, OtlpError>>()? };
+        let limits = limits(env, self.max_queue_bytes, self.schedule_delay, destinations.iter().all(|to| to.is_prompt));
         let semconv = self.semconv.or_else(|| env.semconv()).unwrap_or_default();
         let fingerprint = Fingerprint {
             layer,
@@ -248,24 +249,20 @@ impl Builder {
             context_activation: self.context_activation.unwrap_or(defaults.context_activation),
         })
     }
+}
 
-    fn limits(&mut self) -> Limits {
-        let defaults = Limits::default();
-        let env = &self.env;
-        let max_queue_spans = env.positive("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or(defaults.max_queue_spans);
-        Limits {
-            max_queue_bytes: self.max_queue_bytes.unwrap_or(defaults.max_queue_bytes),
-            max_queue_spans,
-            max_batch: env
-                .positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
-                .unwrap_or(defaults.max_batch)
-                .min(max_queue_spans),
-            schedule_delay: self
-                .schedule_delay
-                .or_else(|| env.millis("OTEL_BSP_SCHEDULE_DELAY"))
-                .unwrap_or(defaults.schedule_delay),
-            export_timeout: env.millis("OTEL_BSP_EXPORT_TIMEOUT").unwrap_or(defaults.export_timeout),
-        }
+fn limits(env: &Env, max_queue_bytes: Option<usize>, schedule_delay: Option<Duration>, is_prompt: bool) -> Limits {
+    let defaults = Limits::default();
+    let max_queue_spans = env.positive("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or(defaults.max_queue_spans);
+    let max_batch = env.positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").unwrap_or(defaults.max_batch);
+    let schedule_delay = schedule_delay.or_else(|| env.millis("OTEL_BSP_SCHEDULE_DELAY"));
+    let default_delay = if is_prompt { Duration::from_millis(250) } else { defaults.schedule_delay };
+    Limits {
+        max_queue_bytes: max_queue_bytes.unwrap_or(defaults.max_queue_bytes),
+        max_queue_spans,
+        max_batch: max_batch.min(max_queue_spans),
+        schedule_delay: schedule_delay.unwrap_or(default_delay),
+        export_timeout: env.millis("OTEL_BSP_EXPORT_TIMEOUT").unwrap_or(defaults.export_timeout),
     }
 }
 

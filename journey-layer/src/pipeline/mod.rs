@@ -109,6 +109,8 @@ impl Journey {
 
     /// [`Self::flush`] for async code, on whatever executor.
     ///
+    /// The export thread answers: where an exporter of the user blocks that, the answer waits as well.
+    ///
     /// # Errors
     /// As [`Self::flush`].
     pub async fn flush_async(&self, timeout: Duration) -> Result<(), FlushError> {
