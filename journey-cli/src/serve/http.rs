@@ -34,9 +34,9 @@ enum Encoding {
 }
 
 async fn traces(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    let encoding = match content_type(&headers) {
-        Ok(encoding) => encoding,
-        Err(refused) => return refused,
+    let Some(encoding) = content_type(&headers) else {
+        let refused = "content-type must be application/x-protobuf or application/json\n";
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, refused).into_response();
     };
     let Ok(_permit) = shared.exports.acquire().await else {
         return error(encoding, StatusCode::SERVICE_UNAVAILABLE, "shutting down");
@@ -76,16 +76,12 @@ async fn traces(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
 }
 
 /// A page of another origin can send no other content type than these without asking first, and is not answered when it asks.
-fn content_type(headers: &HeaderMap) -> Result<Encoding, Response> {
+fn content_type(headers: &HeaderMap) -> Option<Encoding> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     match given.split(';').next().unwrap_or("").trim() {
-        "application/x-protobuf" => Ok(Encoding::Protobuf),
-        "application/json" => Ok(Encoding::Json),
-        _ => Err((
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "content-type must be application/x-protobuf or application/json\n",
-        )
-            .into_response()),
+        "application/x-protobuf" => Some(Encoding::Protobuf),
+        "application/json" => Some(Encoding::Json),
+        _ => None,
     }
 }
 

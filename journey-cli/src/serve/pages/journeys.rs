@@ -31,7 +31,7 @@ pub(in super::super) async fn list(State(shared): State<Arc<Shared>>, Query(filt
         (view::legend())
         div.scroll { table.journeys {
             thead { tr {
-                th { "arrived" } th { "request" } th.wide { "model" } th { "status" }
+                th.wide { "arrived" } th { "request" } th.wide { "model" } th { "status" }
                 th.number { "end to end" } th.number.wide { "first token" } th.number.wide { "queue" } th.number.wide { "preempted" } th.wide { "where the time went" } th.number { "findings" }
             } }
             tbody { @for stored in rows { (row(stored, longest)) } }
@@ -102,7 +102,7 @@ fn row(stored: &Stored, longest: u64) -> Markup {
     let arrived = wall(journey.time().start);
     html! {
         tr {
-            td.dim title=(arrived) { (arrived.get(11..23).unwrap_or(&arrived)) }
+            td.dim.wide title=(arrived) { (arrived.get(11..23).unwrap_or(&arrived)) }
             td { a.id #{ "j" (journey.id) } href={ "/journey/" (journey.id) } { @if journey.request_id().is_empty() { (journey.id.span_id) } @else { (short(journey.request_id())) } } }
             td.wide { (short(model)) }
             td.bad[!departed] { (short(journey.status())) }
