@@ -4,12 +4,17 @@
 mod pipeline_support;
 
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use journey_layer::{Exporter, FlushError, Protocol, Reason};
+use journey_layer::tracing::field::{Field, Visit};
+use journey_layer::{Exporter, FlushError, Protocol, Reason, tracing};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use pipeline_support::*;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn attribute(span: &Span, key: &str) -> Option<Value> {
     span.attributes.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone()?.value)
@@ -245,4 +250,44 @@ fn the_environment_configures_everything_and_signal_variables_win() {
     assert_eq!((&headers["api-key"], &headers["b"]), (&"se,cret".parse().unwrap(), &"2".parse().unwrap()));
     assert_eq!((headers.get("a"), &headers["content-encoding"]), (None, &"gzip".parse().unwrap()));
     assert!(!format!("{journey:?}").contains("cret"), "headers may be secrets");
+}
+
+/// Keeps what `journey_layer` says.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Said {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        struct Message<'a>(&'a mut Vec<String>);
+        impl Visit for Message<'_> {
+            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    self.0.push(format!("{value:?}"));
+                }
+            }
+        }
+        if event.metadata().target() == "journey_layer" {
+            event.record(&mut Message(&mut self.0.lock().unwrap()));
+        }
+    }
+}
+
+#[test]
+fn an_outage_is_warned_of_once_through_the_subscriber_that_the_layer_is_part_of() {
+    let exporter = Exporter::otlp().endpoint(format!("http://{}", dead()));
+    let journey = builder().exporter(exporter).build().unwrap();
+    let said = Said::default();
+    let _default = tracing_subscriber::registry().with(said.clone()).with(journey.layer()).set_default();
+    for id in ["cmpl-1", "cmpl-2", "cmpl-3"] {
+        one_journey(id);
+        journey.flush(Duration::from_millis(200)).unwrap_err();
+    }
+    let _ = journey.shutdown(Duration::from_millis(10));
+    let said = said.0.lock().unwrap();
+    let trouble: Vec<_> = said.iter().filter(|text| text.contains("onnect")).collect();
+    assert!(
+        trouble[0].starts_with("export failed, to be tried again: otlp http/protobuf http://127.0.0.1:"),
+        "{said:?}"
+    );
+    assert!(trouble.len() <= 2 && trouble.iter().skip(1).all(|text| text.starts_with("spans were lost")), "{said:?}");
 }

@@ -134,10 +134,15 @@ fn many_threads_flush_at_once_while_others_work() {
 #[test]
 fn spans_go_out_by_themselves_after_the_schedule_delay() {
     let memory = Exporter::memory();
-    let journey = builder().exporter(memory.clone()).schedule_delay(Duration::from_millis(20)).build().unwrap();
-    journeys(&journey, 1);
+    let receiver = Receiver::start(PROTOCOLS[0]);
+    let delay = Duration::from_millis(20);
+    let delayed = builder().exporter(receiver.exporter()).schedule_delay(delay).build().unwrap();
+    // Without a delay of its own: somebody looks on.
+    let prompt = builder().exporter(memory.clone()).build().unwrap();
+    journeys(&delayed, 1);
+    journeys(&prompt, 1);
     let start = Instant::now();
-    while memory.spans().len() < 2 {
+    while receiver.spans().len() < 2 || memory.spans().len() < 2 {
         assert!(start.elapsed() < 2 * SECOND, "nothing came");
         std::thread::sleep(Duration::from_millis(5));
     }
