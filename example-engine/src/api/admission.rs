@@ -1,0 +1,127 @@
+//! Who may come in: the API key, the limit on waiting requests, and the id of those who do.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::Response;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::ApiState;
+use super::error::ApiError;
+
+/// Bytes of an `X-Request-Id` that is kept; a longer one is cut.
+const MAX_ID_BYTES: usize = 128;
+
+/// The key that clients must send. Only its hash is kept, so that no log and no dump can show it.
+#[derive(Clone)]
+pub struct ApiKey([u8; 32]);
+
+impl ApiKey {
+    /// Keeps the hash of `key`.
+    pub fn new(key: &str) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+
+    /// Whether `key` is the one. Takes the same time for every wrong key.
+    pub fn matches(&self, key: &str) -> bool {
+        self.0.ct_eq(&Self::new(key).0).into()
+    }
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApiKey(..)")
+    }
+}
+
+/// Refuses requests without the API key, where one is set.
+pub(super) async fn require_key(
+    State(state): State<Arc<ApiState>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if let Some(key) = &state.api_key {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer =
+            given.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+        if !bearer.is_some_and(|(_, given)| key.matches(given.trim())) {
+            return Err(ApiError::Unauthorized);
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+/// The right to wait for the core. Whoever gets none has not been accepted, and has no journey.
+pub(super) struct Admission(pub(super) OwnedSemaphorePermit);
+
+impl FromRequestParts<Arc<ApiState>> for Admission {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_: &mut Parts, state: &Arc<ApiState>) -> Result<Self, ApiError> {
+        if state.lifecycle.is_draining() {
+            return Err(ApiError::ShuttingDown);
+        }
+        let limit = state.limits.max_waiting_requests;
+        let permit = state.waiting.clone().try_acquire_owned();
+        permit.map(Self).map_err(|_| ApiError::Overloaded { limit })
+    }
+}
+
+/// The ids of the requests that are being answered.
+#[derive(Debug, Default)]
+pub(super) struct LiveIds(Mutex<HashSet<String>>);
+
+/// Keeps an id from being given to another request.
+#[derive(Debug)]
+pub(super) struct LiveId {
+    id: String,
+    all: Arc<LiveIds>,
+}
+
+impl LiveIds {
+    /// Takes `id`, or something like it if a live request has that: clients choose ids, and two journeys with one id would
+    /// be taken for one.
+    pub(super) fn take(self: &Arc<Self>, mut id: String) -> LiveId {
+        let mut live = self.0.lock();
+        while !live.insert(id.clone()) {
+            id = format!("{id}-{:08x}", rand::random::<u32>());
+        }
+        LiveId { id, all: self.clone() }
+    }
+}
+
+impl LiveId {
+    pub(super) fn as_str(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Drop for LiveId {
+    fn drop(&mut self) {
+        self.all.0.lock().remove(&self.id);
+    }
+}
+
+/// What tells the request from others: the client's `X-Request-Id`, or a random one.
+pub(super) struct RequestId(pub(super) String);
+
+impl<S: Sync> FromRequestParts<S> for RequestId {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let given = parts.headers.get("x-request-id").and_then(|value| value.to_str().ok()).map(str::trim);
+        Ok(Self(match given {
+            // `to_str` let visible ASCII alone through, so any byte is a boundary.
+            Some(id) if !id.is_empty() => id[..id.len().min(MAX_ID_BYTES)].to_owned(),
+            _ => format!("{:016x}", rand::random::<u64>()),
+        }))
+    }
+}

@@ -1,0 +1,49 @@
+//! `POST /v1/completions`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use journey_layer::macros::journey_span;
+
+use super::ApiState;
+use super::admission::{Admission, RequestId};
+use super::error::ApiError;
+use super::journey::{RequestJourney, conclude};
+use super::params::Endpoint;
+use super::respond::respond;
+use super::submit::{Incoming, in_time, prepare};
+
+/// Continues one prompt or several.
+///
+/// Each prompt is a journey of its own, so the handler itself runs in none: an `llm_request` made inside another is
+/// refused as its duplicate.
+pub(super) async fn completions(
+    State(state): State<Arc<ApiState>>,
+    Admission(waiting): Admission,
+    RequestId(id): RequestId,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let incoming = Incoming::new(&state, Endpoint::Completions, format!("cmpl-{id}"), waiting);
+    let arrived = |prompt| {
+        RequestJourney::arrived(journey_span!(
+            scope = "vllm.api",
+            request_id = incoming.journey_id(prompt),
+            headers = &headers,
+            fields(http.route = "/v1/completions")
+        ))
+    };
+    let mut journeys = vec![arrived(0)];
+    let prepared = in_time(&state, incoming.deadline, prepare(&state, Endpoint::Completions, &headers, body)).await;
+    let result = match prepared {
+        Ok(request) => {
+            journeys.extend((1..request.prompts.len()).map(arrived));
+            respond(state, incoming, &request, &journeys).await
+        }
+        Err(error) => Err(error),
+    };
+    conclude(journeys, result)
+}

@@ -1,0 +1,107 @@
+//! `serve` and `core`.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use journey_layer::tracing::{info, warn};
+use tokio::net::TcpListener;
+
+use crate::api::{ApiConfig, ApiKey, ApiState, Backend, Lifecycle};
+use crate::config::{CoreArgs, ServeArgs};
+use crate::engine::EngineCore;
+use crate::grpc::{CorePool, serve_core};
+use crate::server::{Server, drain_at_signals};
+use crate::startup::Front;
+use crate::telemetry::{Options, Telemetry};
+
+/// Time to export what is left when all work has ended.
+pub const FLUSH: Duration = Duration::from_secs(10);
+
+/// Serves the API until a signal, then comes down in order.
+///
+/// # Errors
+/// Something does not start, or journeys could not be delivered.
+pub async fn serve(args: &ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let telemetry = Telemetry::start(Options {
+        file: &args.telemetry.journeys,
+        console: true,
+        memory: None,
+        step_sample_rate: args.engine.step_tracing_sample_rate,
+    })?;
+    let front = Front::load(&args.engine, args.served_model_name.as_deref())?;
+    let backend = match args.cores.is_empty() {
+        true => Backend::InProcess(front.start_core(&args.engine)?),
+        false => Backend::Remote(CorePool::connect(&args.cores)?),
+    };
+    let state = ApiState::new(ApiConfig {
+        backend: backend.clone(),
+        tokenizer: front.tokenizer,
+        template: front.template,
+        model: front.card,
+        limits: args.limits(),
+        api_key: args.api_key.as_deref().map(ApiKey::new),
+        ledger: Some(telemetry.ledger()),
+        do_tracing: None,
+    });
+    let server = Server::bind(&args.host, args.port, state.clone()).await?;
+    drain_at_signals(state.lifecycle.clone())?;
+    announce(&format!("listening on http://{}", server.address()))?;
+    server.run(args.drain_timeout).await?;
+    if let Backend::InProcess(core) = backend {
+        shut_down(core, Duration::ZERO).await;
+    }
+    finish(&telemetry)
+}
+
+/// Serves one engine core by gRPC until a signal, then comes down in order.
+///
+/// # Errors
+/// Something does not start, or journeys could not be delivered.
+pub async fn core(args: &CoreArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let telemetry = Telemetry::start(Options {
+        file: &args.telemetry.journeys,
+        console: false,
+        memory: None,
+        step_sample_rate: args.engine.step_tracing_sample_rate,
+    })?;
+    let core = Front::load(&args.engine, None)?.start_core(&args.engine)?;
+    let listener = TcpListener::bind((args.host.as_str(), args.port)).await?;
+    announce(&format!("core listening on http://{}", listener.local_addr()?))?;
+    let lifecycle = std::sync::Arc::new(Lifecycle::new());
+    drain_at_signals(lifecycle.clone())?;
+    let down = async {
+        lifecycle.draining().await;
+        info!("draining: new sequences are refused");
+        tokio::select! {
+            () = shut_down(core.clone(), args.drain_timeout) => {}
+            () = lifecycle.stopped() => shut_down(core.clone(), Duration::ZERO).await,
+        }
+    };
+    serve_core(listener, core.clone(), down).await?;
+    finish(&telemetry)
+}
+
+/// Ends a core: its unfinished sequences get `drain` to finish, and are aborted then.
+pub async fn shut_down(core: EngineCore, drain: Duration) {
+    if let Err(error) = tokio::task::spawn_blocking(move || core.shutdown(drain)).await {
+        warn!("the engine core did not end well: {error}");
+    }
+}
+
+/// Exports what is left; what could not be delivered is an error, and the ledger says what it was.
+fn finish(telemetry: &Telemetry) -> Result<ExitCode, Box<dyn Error>> {
+    let delivered = telemetry.shutdown(FLUSH);
+    let stats = telemetry.stats();
+    info!("journeys: {}", stats.to_string().trim_end().replace('\n', "; "));
+    delivered?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The line that says where to connect to, for people and for tests.
+fn announce(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
