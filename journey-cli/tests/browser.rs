@@ -3,7 +3,7 @@
 //!
 //! Needs `chromedriver` and `chromium` (Debian: packages chromium-driver and chromium). `JOURNEY_SCREENSHOTS=DIR` keeps pictures.
 
-#![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says so by failing, or that it was skipped")]
 
 mod common;
 #[path = "common/server.rs"]

@@ -24,6 +24,8 @@ pub(in super::super) async fn one(State(shared): State<Arc<Shared>>, Path(id): P
     let journey = &stored.journey;
     let title =
         if journey.request_id().is_empty() { journey.id.span_id.to_string() } else { journey.request_id().to_owned() };
+    let mut spans: Vec<&Span> = stored.spans.iter().map(|span| &**span).collect();
+    spans.sort_by_key(|span| (span.id != journey.id, span.start));
     let content = html! {
         (facts(&shared, stored))
         (view::legend())
@@ -34,7 +36,7 @@ pub(in super::super) async fn one(State(shared): State<Arc<Shared>>, Path(id): P
         }
         (steps(&store, stored))
         h2 { "Spans" }
-        @for span in &stored.spans { (span_in_full(span, journey.time().start)) }
+        @for span in spans { (span_in_full(span, journey.time().start)) }
     };
     page(Here::Elsewhere, &title, &store, &content).into_response()
 }
@@ -99,7 +101,7 @@ pub(super) fn span_in_full(span: &Span, zero: u64) -> Markup {
             }
             (attributes(&span.attributes))
             @if !span.events.is_empty() {
-                div.scroll { table {
+                div.scroll { table.events {
                     thead { tr { th { "after" } th { "event" } th { "attributes" } } }
                     tbody { @for event in &span.events { tr {
                         td.number { (nanos(event.time.saturating_sub(zero))) }
