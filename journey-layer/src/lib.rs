@@ -54,6 +54,13 @@ pub use propagation::{Carrier, handoff};
 pub use stats::{JourneyStats, Ledger, Reason};
 pub use {opentelemetry, opentelemetry_sdk, tracing};
 
+/// Whether anything said about `span` can arrive: false for one that is sampled out or disabled.
+///
+/// The macros ask this themselves. It is for what must be gathered before there is an event to emit.
+pub fn is_recorded(span: &tracing::Span) -> bool {
+    __private::wants(span)
+}
+
 /// The function-like macros, for a glob import beside the attribute.
 ///
 /// Rust has one namespace for `#[journey_span]` and `journey_span!`, so that one path cannot lead to both:
