@@ -136,7 +136,7 @@ impl Parse for Args {
                 args.progress = Some(Progress { dots: input.parse()?, expr: input.parse()? });
                 input.parse::<Option<Token![,]>>()?;
                 if !input.is_empty() {
-                    return Err(input.error("`..progress` comes last"));
+                    return Err(syn::Error::new(input.span(), "`..progress` comes last"));
                 }
                 break;
             }
@@ -204,7 +204,7 @@ impl Parse for EventCall {
             return Ok(Self { span: None, event, args: parse_rest(input)? });
         }
         if input.is_empty() || input.peek(Token![..]) || peek_named(input) {
-            return Err(input.error(EXPECTED));
+            return Err(syn::Error::new(input.span(), EXPECTED));
         }
         let span: Expr = input.parse()?;
         if let Some(event) = quoted_or_prefixed(&span) {
@@ -236,5 +236,47 @@ impl Parse for RecordCall {
             return Ok(Self { span: None, args: input.parse()? });
         }
         Ok(Self { span: Some(input.parse()?), args: parse_rest(input)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(tokens: TokenStream) -> Result<(Option<String>, String, usize), String> {
+        let call: EventCall = syn::parse2(tokens).map_err(|error| error.to_string())?;
+        let span = call.span.map(|span| span.to_token_stream().to_string());
+        Ok((span, call.event.to_string(), call.args.list.len()))
+    }
+
+    #[test]
+    fn of_two_bare_words_the_first_is_the_span_unless_it_is_an_event() {
+        let parsed = |span: Option<&str>, event: &str, args| Ok((span.map(str::to_owned), event.to_owned(), args));
+        assert_eq!(event(quote!(QUEUED)), parsed(None, "QUEUED", 0));
+        assert_eq!(event(quote!(span, QUEUED)), parsed(Some("span"), "QUEUED", 0));
+        assert_eq!(event(quote!(SPAN, QUEUED, step = 1)), parsed(Some("SPAN"), "QUEUED", 1));
+        assert_eq!(event(quote!(span, QUEUD)), parsed(Some("span"), "QUEUD", 0));
+        assert_eq!(event(quote!(QUEUD, step)), parsed(None, "QUEUD", 1));
+        assert_eq!(event(quote!(FINISHED, length)), parsed(None, "FINISHED", 1));
+        assert_eq!(event(quote!(self.spans[0], FINISHED,)), parsed(Some("self . spans [0]"), "FINISHED", 0));
+    }
+
+    #[test]
+    fn a_call_without_an_event_says_where_it_goes() {
+        for call in [quote!(), quote!(status = length, FINISHED), quote!(..progress), quote!(&span, 1)] {
+            let message = event(call).unwrap_err();
+            assert!(message.starts_with("expected an event, as in `journey_event!(QUEUED)`"), "{message}");
+        }
+        assert!(event(quote!(journey.QUEUED)).unwrap_err().ends_with("without quotes and prefix: `QUEUED`"));
+        assert!(event(quote!(FINISHED status = length)).unwrap_err().contains("expected `,`"));
+    }
+
+    #[test]
+    fn a_key_is_a_word_a_path_of_words_or_quoted() {
+        let args: Args = syn::parse2(quote!(event.type = a, "http.route" = %b, crate = c::d, r#type = ?e)).unwrap();
+        let keys: Vec<_> = args.list.iter().map(|arg| arg.key.text.as_str()).collect();
+        assert_eq!(keys, ["event.type", "http.route", "crate", "type"]);
+        assert!(matches!(args.list[1].value, Value::Expr(Some(Sigil::Display(_)), _)));
+        assert!(matches!(args.list[3].value, Value::Expr(Some(Sigil::Debug(_)), _)));
     }
 }

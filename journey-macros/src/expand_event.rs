@@ -81,3 +81,38 @@ fn progress_field(attr: Attr) -> Option<TokenStream> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fields of the `event!` that the call expands to.
+    fn fields(call: TokenStream) -> String {
+        let expansion = expand(call).to_string();
+        let (_, rest) = expansion.split_once("Level :: INFO , {").expect("an event");
+        rest.split_once("} ,").expect("its message").0.trim().to_owned()
+    }
+
+    #[test]
+    fn what_is_not_given_is_not_in_the_expansion() {
+        assert_eq!(fields(quote!(QUEUED)), "");
+        assert_eq!(fields(quote!(FINISHED, status = length)), r#""finish.status" = "length""#);
+    }
+
+    #[test]
+    fn what_is_given_by_name_goes_before_the_progress() {
+        let fields = fields(quote!(QUEUED, ..p,));
+        assert_eq!(fields.matches("__journey_progress").count(), 8, "{fields}");
+        let given = self::fields(quote!(QUEUED, phase = DECODE, scheduler.step = 1, ..p));
+        assert_eq!(given.matches("__journey_progress").count(), 6, "{given}");
+        assert!(given.contains(r#""phase" = "DECODE""#), "{given}");
+    }
+
+    #[test]
+    fn fields_stand_in_the_order_of_the_wire_and_are_evaluated_in_that_of_writing() {
+        let call = quote!(ABORTED, error = %e(), reason = r());
+        assert_eq!(fields(call.clone()), r#""reason" = __journey_reason , "error" = % __journey_error"#);
+        let expansion = expand(call).to_string();
+        assert!(expansion.find("e ()") < expansion.find("r ()"), "{expansion}");
+    }
+}

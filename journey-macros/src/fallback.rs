@@ -31,3 +31,18 @@ fn crate_path(input: TokenStream) -> Option<TokenStream> {
     let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
     (equals.to_string() == "=").then(|| tokens.take_while(|token| !is_comma(token)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_under_another_crate_name_is_still_one_error() {
+        let found = |input| crate_path(input).map(|path| path.to_string());
+        assert_eq!(found(quote!(scope = 1 2, crate = my::layer, name = "x")).as_deref(), Some("my :: layer"));
+        assert_eq!(found(quote!(crate = ::layer)).as_deref(), Some(":: layer"));
+        assert_eq!(found(quote!(scope = crate::SCOPE)), None);
+        let span = span(syn::Error::new(proc_macro2::Span::call_site(), "no"), quote!(crate = my::layer)).to_string();
+        assert!(span.ends_with("my :: layer :: __private :: tracing :: Span :: none () }"), "{span}");
+    }
+}

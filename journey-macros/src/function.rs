@@ -1,6 +1,6 @@
 //! The function under `#[journey_span]`: its parts, and what kind of body it has.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::TokenStream;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::visit_mut::{VisitMut, visit_type_mut};
 use syn::{
@@ -54,10 +54,7 @@ fn not_a_function(input: ParseStream<'_>) -> syn::Error {
         "for a span that no function bounds there is `journey_span!`"
     };
     let message = format!("`#[journey_span]` goes on a function with a body; {way_out}");
-    match input.parse::<TokenTree>() {
-        Ok(token) => syn::Error::new(token.span(), message),
-        Err(_) => input.error(message),
-    }
+    syn::Error::new(input.span(), message)
 }
 
 impl Function {
@@ -203,4 +200,129 @@ pub(crate) fn erase_impl_trait(ty: &Type) -> Type {
     let mut ty = ty.clone();
     Eraser.visit_type_mut(&mut ty);
     ty
+}
+
+#[cfg(test)]
+mod tests {
+    use quote::{ToTokens, quote};
+
+    use super::*;
+
+    fn kind(tokens: TokenStream) -> String {
+        let function: Function = syn::parse2(tokens).unwrap();
+        let show = |output: Option<Type>| output.map_or("?".to_owned(), |ty| ty.to_token_stream().to_string());
+        match function.kind() {
+            Body::Sync => "sync".to_owned(),
+            Body::Async => "async".to_owned(),
+            Body::Block { pin, output, .. } => format!("block{} -> {}", pin.map_or("", |_| " boxed"), show(output)),
+            Body::Returned { boxed, output } => {
+                format!("returned{} -> {}", if boxed { " boxed" } else { "" }, show(output))
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_one_async_block_is_told_from_one_that_makes_a_future() {
+        assert_eq!(
+            kind(quote!(
+                async fn f() -> u8 {
+                    1
+                }
+            )),
+            "async"
+        );
+        assert_eq!(
+            kind(quote!(
+                fn f() -> impl Future<Output = u8> + Send {
+                    async move { 1 }
+                }
+            )),
+            "block -> u8"
+        );
+        assert_eq!(
+            kind(quote!(
+                fn f() -> impl core::future::Future<Output = u8> {
+                    ready(1)
+                }
+            )),
+            "returned -> u8"
+        );
+        assert_eq!(
+            kind(quote!(
+                fn f() -> impl Future {
+                    let x = 1;
+                    async move { x }
+                }
+            )),
+            "returned -> ?"
+        );
+        assert_eq!(
+            kind(quote!(
+                fn f() -> Alias<u8> {
+                    Box::pin(async { 1 })
+                }
+            )),
+            "block boxed -> ?"
+        );
+        assert_eq!(
+            kind(quote!(
+                fn f<'a>() -> BoxFuture<'a, u8> {
+                    g()
+                }
+            )),
+            "returned boxed -> u8"
+        );
+        assert_eq!(
+            kind(quote!(
+                fn f<'a>() -> Pin<Box<dyn Future<Output = u8> + Send + 'a>> {
+                    std::boxed::Box::pin(async { 1 })
+                }
+            )),
+            "block boxed -> u8"
+        );
+    }
+
+    #[test]
+    fn what_returns_no_future_is_a_plain_function() {
+        assert_eq!(
+            kind(quote!(
+                fn f() {}
+            )),
+            "sync"
+        );
+        assert_eq!(
+            kind(quote!(
+                fn f() -> impl Iterator<Item = u8> {
+                    [1].into_iter()
+                }
+            )),
+            "sync"
+        );
+        assert_eq!(
+            kind(quote!(
+                fn f() -> Pin<Box<dyn Stream<Item = u8>>> {
+                    g()
+                }
+            )),
+            "sync"
+        );
+        assert_eq!(
+            kind(quote!(
+                fn f() -> Pin<&'static mut dyn Future<Output = u8>> {
+                    g()
+                }
+            )),
+            "sync"
+        );
+    }
+
+    #[test]
+    fn only_a_type_that_cannot_be_an_alias_of_a_result_is_none() {
+        for ty in [quote!(()), quote!(Option<u8>), quote!(std::vec::Vec<u8>), quote!(&str), quote!(impl Sized)] {
+            assert!(is_no_result(&syn::parse2(ty.clone()).unwrap()), "{ty}");
+        }
+        for ty in [quote!(Result<(), E>), quote!(io::Result<()>), quote!(Reply), quote!(Self::Output)] {
+            assert!(!is_no_result(&syn::parse2(ty.clone()).unwrap()), "{ty}");
+        }
+    }
 }

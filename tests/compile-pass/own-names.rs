@@ -39,5 +39,6 @@ fn main() {
     drop(asynchronous());
     Some(1);
     Err(1);
-    drop((Span, Result, Option, Box, ::std::option::Option::<Level>::None));
+    let _: (Span, Result, Option, Box) = (Span, Result, Option, Box);
+    let _ = ::std::option::Option::<Level>::None;
 }

@@ -24,7 +24,8 @@ fn inside() -> bool {
 fn block(id: &str) -> impl Future<Output = Result<u32, std::num::ParseIntError>> {
     async move {
         assert!(inside());
-        Ok(id.parse()?)
+        let number: u32 = id.parse()?;
+        Ok(number + 1)
     }
 }
 
@@ -43,11 +44,10 @@ fn boxed_block<'a>(id: &'a str) -> Pin<Box<dyn Future<Output = &'a str> + Send +
 fn prepared(id: String) -> impl Future<Output = usize> + Send {
     assert!(inside());
     let id = id + "!";
-    let future = async move {
+    async move {
         assert!(inside());
         id.len()
-    };
-    future
+    }
 }
 
 #[journey_span(scope = "vllm.api", err(Debug))]
@@ -102,7 +102,7 @@ fn sends<T: Send>(future: T) -> T {
 
 fn main() {
     let output = printed(|| {
-        assert_eq!(block_on(sends(block("7"))), Ok(7));
+        assert_eq!(block_on(sends(block("7"))), Ok(8));
         assert!(block_on(block("x")).is_err());
         assert_eq!(block_on(sends(boxed_block(""))), "empty");
         assert_eq!(block_on(sends(prepared("ab".into()))), 3);

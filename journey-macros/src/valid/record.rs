@@ -78,3 +78,20 @@ fn misplaced(arg: &Arg) -> String {
         None => unknown(&arg.key, "attribute", "`journey_record!`", &recordable().collect::<Vec<_>>(), &[]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_of_one_call_have_a_common_span() {
+        assert_eq!(narrow(SpanName::ALL, Attr::RequestId), Ok(vec![SpanName::LlmRequest, SpanName::LlmCore]));
+        assert_eq!(narrow(SpanName::ALL, Attr::PromptTokens), Ok(vec![SpanName::LlmRequest]));
+        assert_eq!(
+            narrow(&[SpanName::LlmCore], Attr::PromptTokens),
+            Err("`prompt_tokens` is on `llm_request`, and what stands before it on `llm_core`: \
+                 record them in two calls"
+                .to_owned())
+        );
+    }
+}
