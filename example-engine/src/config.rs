@@ -240,7 +240,6 @@ impl EngineArgs {
             enable_prefix_caching: !self.no_prefix_caching,
             eos_token_ids: model.eos_token_id.clone(),
             vocab_size: model.vocab_size,
-            step_tracing_sample_rate: self.step_tracing_sample_rate,
             step_tracing_snapshot_rate: self.step_tracing_snapshot_rate,
         }
     }

@@ -21,11 +21,12 @@ pub struct EngineConfig {
     pub policy: SchedulingPolicy,
     /// Reuse the KV of equal prompt beginnings.
     pub enable_prefix_caching: bool,
+    /// Tokens of the model's vocabulary; a prompt with another token is refused.
+    pub vocab_size: usize,
     /// The tokens that end a sequence: the model's `eos_token_id`.
     pub eos_token_ids: Vec<u32>,
-    /// Share of steps that get a `scheduler_step` span, 0 to 1.
-    pub step_tracing_sample_rate: f64,
-    /// Share of running sequences in such a step that get a REQUEST_SNAPSHOT, 0 to 1.
+    /// Share of the sequences in a traced step that get a REQUEST_SNAPSHOT, 0 to 1. Which steps are traced, the layer
+    /// decides: `Builder::step_sample_rate`.
     pub step_tracing_snapshot_rate: f64,
 }
 
@@ -50,8 +51,8 @@ impl Default for EngineConfig {
             max_waiting: 1024,
             policy: SchedulingPolicy::Fcfs,
             enable_prefix_caching: true,
+            vocab_size: u32::MAX as usize,
             eos_token_ids: Vec::new(),
-            step_tracing_sample_rate: 0.0,
             step_tracing_snapshot_rate: 0.0,
         }
     }
@@ -77,13 +78,9 @@ impl EngineConfig {
             let len = self.max_model_len;
             return Err(StartError::Config(format!("max_model_len is {len}; a prompt and an output token need 2")));
         }
-        for (name, rate) in [
-            ("step_tracing_sample_rate", self.step_tracing_sample_rate),
-            ("step_tracing_snapshot_rate", self.step_tracing_snapshot_rate),
-        ] {
-            if !(0.0..=1.0).contains(&rate) {
-                return Err(StartError::Config(format!("{name} is {rate}; it must be from 0 to 1")));
-            }
+        let rate = self.step_tracing_snapshot_rate;
+        if !(0.0..=1.0).contains(&rate) {
+            return Err(StartError::Config(format!("step_tracing_snapshot_rate is {rate}; it must be from 0 to 1")));
         }
         Ok(())
     }

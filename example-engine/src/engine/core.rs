@@ -16,6 +16,7 @@ use super::config::EngineConfig;
 use super::error::{EngineError, StartError};
 use super::request::{EngineCoreOutput, EngineCoreRequest, FinishReason};
 use super::scheduler::Scheduler;
+use super::step_trace::StepTrace;
 use crate::model_runner::{ModelError, ModelRunner, ModelRunnerOutput, ScheduledSequence};
 
 impl EngineCore {
@@ -28,6 +29,7 @@ impl EngineCore {
         let (commands, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
         let core = CoreLoop {
+            snapshot_rate: config.step_tracing_snapshot_rate,
             scheduler: Scheduler::new(config),
             model_runner,
             sender: commands.downgrade(),
@@ -47,6 +49,7 @@ impl EngineCore {
 
 struct CoreLoop {
     scheduler: Scheduler,
+    snapshot_rate: f64,
     model_runner: Box<dyn ModelRunner>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// For the streams. Weak, so that the core ends with its last user.
@@ -144,15 +147,16 @@ impl CoreLoop {
     }
 
     fn step(&mut self) {
+        let mut trace = StepTrace::begin(&self.scheduler);
         let scheduler_output = self.scheduler.schedule();
-        let result = match self.model_runner.execute_model(&scheduler_output) {
-            Ok(output) => check_output(&scheduler_output.scheduled_seqs, output),
-            Err(error) => Err(error),
-        };
+        trace.planned(&self.scheduler, &scheduler_output, self.snapshot_rate);
+        let result = trace.span.in_scope(|| self.model_runner.execute_model(&scheduler_output));
+        let result = result.and_then(|output| check_output(&scheduler_output.scheduled_seqs, output));
         let outputs = match result {
             Ok(runner_output) => self.scheduler.update_from_output(&scheduler_output, &runner_output),
             Err(error) => self.scheduler.fail_step(&scheduler_output, &error),
         };
+        trace.end(&self.scheduler, &scheduler_output);
         for (number, output) in outputs {
             self.send(number, output);
         }

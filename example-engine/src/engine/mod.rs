@@ -7,6 +7,7 @@ mod error;
 mod request;
 mod scheduler;
 mod stats;
+mod step_trace;
 
 pub use client::{EngineCore, OutputStream};
 pub use config::{EngineConfig, SchedulingPolicy};

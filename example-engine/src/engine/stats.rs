@@ -34,3 +34,10 @@ pub struct SchedulerStats {
     /// Sequences that were refused because they could never fit.
     pub ignored: u64,
 }
+
+impl SchedulerStats {
+    /// Sequences that ended, however they did.
+    pub fn num_finished(&self) -> u64 {
+        self.finished_stop + self.finished_length + self.finished_abort + self.finished_error
+    }
+}

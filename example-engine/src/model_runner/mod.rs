@@ -1,7 +1,14 @@
 //! Runs the model on what the scheduler put together.
 
+mod device;
+mod gpu_model_runner;
+mod input_batch;
 mod io;
+mod paged_attention;
+mod sampler;
 
+pub use device::{DeviceChoice, DeviceError, SelectedDevice};
+pub use gpu_model_runner::GpuModelRunner;
 pub use io::{ModelRunnerOutput, Sampling, ScheduledSequence, SchedulerOutput};
 
 /// Why a step failed. The sequences in it end with this text.

@@ -1,7 +1,10 @@
 //! Sequences come and go: what is taken, what is refused, what is aborted.
 
+use journey_layer::FinishStatus;
+use journey_layer::macros::journey_event;
+
 use super::Scheduler;
-use super::request::{Rank, Request, RequestStatus};
+use super::request::{Rank, Request, RequestStatus, core_span};
 use crate::engine::config::SchedulingPolicy;
 use crate::engine::error::EngineError;
 use crate::engine::request::{EngineCoreRequest, FinishReason, SamplingParams};
@@ -13,7 +16,10 @@ impl Scheduler {
     /// Why it was not taken; nothing has changed then.
     pub fn add_request(&mut self, request: EngineCoreRequest, seed: u64) -> Result<u64, EngineError> {
         if let Err(refusal) = self.validate(&request) {
-            self.stats.ignored += u64::from(refusal.is_never());
+            if refusal.is_never() {
+                self.stats.ignored += 1;
+                journey_event!(&core_span(&request), FINISHED, status = ignored);
+            }
             return Err(refusal);
         }
         let priority = match self.config.policy {
@@ -24,7 +30,9 @@ impl Scheduler {
         self.next_number += 1;
         let seed = request.sampling_params.seed.unwrap_or(seed);
         self.numbers.insert(request.request_id.clone(), rank.number);
-        self.requests.insert(rank.number, Request::new(request, rank, seed));
+        let request = Request::new(request, rank, seed);
+        journey_event!(&request.span, QUEUED, ..request.progress(self.stats.num_steps));
+        self.requests.insert(rank.number, request);
         self.waiting.insert(rank);
         Ok(rank.number)
     }
@@ -34,6 +42,12 @@ impl Scheduler {
         let len = request.prompt_token_ids.len();
         if len == 0 {
             return Err(EngineError::Invalid("the prompt has no tokens; give it at least one".to_owned()));
+        }
+        let vocab_size = self.config.vocab_size;
+        if let Some(token) = request.prompt_token_ids.iter().find(|&&token| token as usize >= vocab_size) {
+            return Err(EngineError::Invalid(format!(
+                "token {token} is outside the model's vocabulary of {vocab_size}"
+            )));
         }
         if self.numbers.contains_key(&request.request_id) {
             let id = &request.request_id;
@@ -76,12 +90,14 @@ impl Scheduler {
             RequestStatus::Waiting | RequestStatus::Preempted => self.waiting.remove(&request.rank),
         };
         self.kv_cache_manager.free(number);
-        match reason {
-            FinishReason::Stop => self.stats.finished_stop += 1,
-            FinishReason::Length => self.stats.finished_length += 1,
-            FinishReason::Abort => self.stats.finished_abort += 1,
-            FinishReason::Error(_) => self.stats.finished_error += 1,
-        }
+        let (count, status) = match reason {
+            FinishReason::Stop => (&mut self.stats.finished_stop, FinishStatus::Stopped),
+            FinishReason::Length => (&mut self.stats.finished_length, FinishStatus::Length),
+            FinishReason::Abort => (&mut self.stats.finished_abort, FinishStatus::Aborted),
+            FinishReason::Error(_) => (&mut self.stats.finished_error, FinishStatus::Error),
+        };
+        *count += 1;
+        journey_event!(&request.span, FINISHED, status = (status), ..request.progress(self.stats.num_steps));
         true
     }
 }

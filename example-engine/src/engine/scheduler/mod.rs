@@ -4,10 +4,12 @@ mod admission;
 mod request;
 mod schedule;
 mod update;
+mod view;
 
 use std::collections::{BTreeSet, HashMap};
 
 use self::request::{Rank, Request};
+pub(crate) use self::view::StepView;
 use super::config::EngineConfig;
 use super::stats::SchedulerStats;
 use crate::kv_cache::KvCacheManager;

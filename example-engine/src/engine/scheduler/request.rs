@@ -1,5 +1,7 @@
 //! A sequence inside the core.
 
+use journey_layer::macros::journey_span;
+use journey_layer::tracing::Span;
 use journey_layer::{Phase, Progress};
 
 use crate::engine::request::{EngineCoreRequest, SamplingParams};
@@ -25,6 +27,8 @@ pub(super) enum RequestStatus {
 /// An unfinished sequence.
 #[derive(Debug)]
 pub(super) struct Request {
+    /// Its `llm_core`.
+    pub(super) span: Span,
     pub(super) request_id: String,
     pub(super) rank: Rank,
     pub(super) status: RequestStatus,
@@ -48,7 +52,9 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn new(request: EngineCoreRequest, rank: Rank, seed: u64) -> Self {
+        let span = core_span(&request);
         Self {
+            span,
             request_id: request.request_id,
             rank,
             status: RequestStatus::Waiting,
@@ -71,11 +77,6 @@ impl Request {
 
     pub(super) fn num_output_tokens(&self) -> usize {
         self.num_tokens() - self.num_prompt_tokens
-    }
-
-    /// The last tokens are missing in the cache, but for one all are there: the next step brings one token more.
-    pub(super) fn is_decoding(&self) -> bool {
-        self.num_output_tokens() > 0 && self.num_computed_tokens + 1 == self.num_tokens()
     }
 
     pub(super) fn update_block_hashes(&mut self, block_size: usize) {
@@ -109,4 +110,9 @@ impl Request {
             .decode(self.num_output_tokens() as u64, u64::from(self.sampling_params.max_tokens))
             .num_preemptions(self.num_preemptions)
     }
+}
+
+/// The `llm_core` of a sequence that the core has looked at: a child of the `llm_request` in the carrier.
+pub(super) fn core_span(request: &EngineCoreRequest) -> Span {
+    journey_span!(scope = "vllm.scheduler", request_id = %request.request_id, carrier = &request.carrier)
 }

@@ -2,6 +2,9 @@
 
 use std::ops::Bound::{Excluded, Unbounded};
 
+use journey_layer::ScheduleKind;
+use journey_layer::macros::journey_event;
+
 use super::Scheduler;
 use super::request::{Rank, RequestStatus};
 use crate::model_runner::{Sampling, ScheduledSequence, SchedulerOutput};
@@ -73,15 +76,21 @@ impl Scheduler {
     fn admit(&mut self, rank: Rank, num_cached_tokens: usize) {
         self.waiting.remove(&rank);
         self.running.insert(rank);
+        let step = self.stats.num_steps;
         let request = self.request(rank);
+        let kind = match request.status {
+            RequestStatus::Preempted => ScheduleKind::Resume,
+            RequestStatus::Waiting | RequestStatus::Running => ScheduleKind::First,
+        };
         request.status = RequestStatus::Running;
         // Not `advance`: what the prefix cache had is neither computed nor recomputed.
         request.num_computed_tokens = num_cached_tokens;
         request.max_computed_tokens = request.max_computed_tokens.max(num_cached_tokens);
-        if request.num_cached_tokens.is_none() {
-            request.num_cached_tokens = Some(num_cached_tokens);
-            let num_prompt_tokens = request.num_prompt_tokens;
-            self.stats.prompt_tokens += num_prompt_tokens as u64;
+        let first = request.num_cached_tokens.is_none();
+        request.num_cached_tokens.get_or_insert(num_cached_tokens);
+        journey_event!(&request.span, SCHEDULED, kind = (kind), ..request.progress(step));
+        if first {
+            self.stats.prompt_tokens += self.requests[&rank.number].num_prompt_tokens as u64;
             self.stats.prefix_cached_tokens += num_cached_tokens as u64;
         }
     }
@@ -92,10 +101,12 @@ impl Scheduler {
         self.waiting.insert(rank);
         self.kv_cache_manager.free(rank.number);
         self.stats.num_preemptions += 1;
+        let step = self.stats.num_steps;
         let request = self.request(rank);
         request.status = RequestStatus::Preempted;
         request.num_computed_tokens = 0;
         request.num_preemptions += 1;
+        journey_event!(&request.span, PREEMPTED, ..request.progress(step));
     }
 
     /// Plans the sequence's next tokens, and lets others share the blocks that they fill. A step writes all KV of a layer

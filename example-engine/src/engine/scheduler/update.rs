@@ -1,5 +1,7 @@
 //! Takes back what a step brought.
 
+use journey_layer::macros::journey_event;
+
 use super::Scheduler;
 use crate::engine::request::{EngineCoreOutput, FinishReason};
 use crate::model_runner::{ModelError, ModelRunnerOutput, SchedulerOutput};
@@ -20,6 +22,9 @@ impl Scheduler {
             let Some(token) = *token else { continue };
             request.all_token_ids.push(token);
             self.stats.generation_tokens += 1;
+            if request.num_output_tokens() == 1 {
+                journey_event!(&request.span, FIRST_TOKEN, ..request.progress(scheduler_output.step));
+            }
             let num_cached_tokens = request.num_cached_tokens.unwrap_or(0) as u32;
             let finish_reason = self.finish_reason(scheduled.number, token);
             if let Some(reason) = &finish_reason {
