@@ -231,7 +231,8 @@ impl Sequence {
                 }
                 Event::Preempted => {
                     sequence.preemptions += 1;
-                    sequence.thrown_away += int(Attr::PrefillDone).unwrap_or(0) + int(Attr::DecodeDone).unwrap_or(0);
+                    let tokens = int(Attr::PrefillDone).unwrap_or(0).saturating_add(int(Attr::DecodeDone).unwrap_or(0));
+                    sequence.thrown_away = sequence.thrown_away.saturating_add(tokens.max(0));
                     Some(Part::Preempted)
                 }
                 _ => None,
@@ -253,7 +254,7 @@ impl Sequence {
                     .and_then(Value::as_str)
                     .and_then(FinishStatus::from_value);
                 sequence.tokens_after_first =
-                    tokens_at_first.zip(int(Attr::DecodeDone)).map(|(first, last)| (last - first).max(0));
+                    tokens_at_first.zip(int(Attr::DecodeDone)).map(|(first, last)| last.saturating_sub(first).max(0));
                 break;
             }
         }

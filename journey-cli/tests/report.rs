@@ -155,3 +155,28 @@ fn many_journeys_stream_through_little_memory() {
     );
     assert!(std::fs::metadata(dir.path().join("o.html")).unwrap().len() < 8 << 20);
 }
+
+#[test]
+fn no_number_is_too_large() {
+    let mut trace = Trace::mixed();
+    for (index, spanned) in trace.0.iter_mut().enumerate() {
+        let extreme = if index % 2 == 0 { u64::MAX.to_string() } else { "0".to_owned() };
+        spanned.span["endTimeUnixNano"] = json!(extreme);
+        for event in spanned.span["events"].as_array_mut().into_iter().flatten() {
+            event["timeUnixNano"] = json!(if index % 3 == 0 { u64::MAX.to_string() } else { "1".to_owned() });
+            for attribute in event["attributes"].as_array_mut().unwrap() {
+                if attribute["value"]["intValue"].is_string() {
+                    attribute["value"] = json!({ "intValue": if index % 2 == 0 { i64::MAX } else { i64::MIN } });
+                } else if attribute["value"]["doubleValue"].is_number() {
+                    attribute["value"] = json!({ "doubleValue": if index % 2 == 0 { "NaN" } else { "-Infinity" } });
+                }
+            }
+        }
+    }
+    let (dir, _) = common::file("extreme.jsonl", trace.lines(5));
+    let args = ["report", "extreme.jsonl", "--html", "o.html", "--perfetto", "o.json"];
+    let output = run_in(dir.path(), &args, b"");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice::<Value>(&std::fs::read(dir.path().join("o.json")).unwrap()).unwrap();
+    assert_eq!(run_in(dir.path(), &["check", "extreme.jsonl"], b"").status.code(), Some(1));
+}

@@ -146,14 +146,14 @@ fn times(local: &mut Local<'_>, event: &SpanEvent, before: Option<&SpanEvent>) {
     let (start, end) = (local.span.start, local.span.end);
     let name = event.name.as_str();
     if let Some(before) = before
-        && event.time + WALL_SLACK < before.time
+        && event.time.saturating_add(WALL_SLACK) < before.time
     {
         let back = nanos(before.time - event.time);
         local.find(Rule::BadTime, format!("{name} is {back} before {}, which it follows", before.name.as_str()));
     }
-    if event.time + WALL_SLACK < start {
+    if event.time.saturating_add(WALL_SLACK) < start {
         local.find(Rule::BadTime, format!("{name} is {} before the span's start", nanos(start - event.time)));
-    } else if event.time > end + WALL_SLACK && end >= start {
+    } else if event.time > end.saturating_add(WALL_SLACK) && end >= start {
         local.find(Rule::BadTime, format!("{name} is {} after the span's end", nanos(event.time - end)));
     }
 }

@@ -12,6 +12,9 @@ use crate::read::At;
 /// Scopes of engines that trace journeys begin so; spans of any other scope are somebody else's.
 const OUR_PREFIX: &str = "vllm.";
 
+/// Findings of one span: a span of a million wrong events is wrong, and no more needs to be said.
+const MAX_OF_ONE_SPAN: usize = 200;
+
 /// Longest piece of the input that a message quotes.
 const QUOTED: usize = 80;
 
@@ -38,6 +41,9 @@ pub(super) struct Local<'a> {
 
 impl Local<'_> {
     pub(super) fn find(&mut self, rule: Rule, message: String) {
+        if self.found.len() >= MAX_OF_ONE_SPAN {
+            return;
+        }
         self.found.push(Finding {
             rule,
             at: self.at,

@@ -20,7 +20,7 @@ pub(super) fn read(input: impl Read, file: u32, sink: &mut dyn Sink) {
             Ok(None) => return context.end_resource(sink),
             Ok(Some(piece)) => context.take(piece, sink).map_err(|error| match error {
                 // Lines are counted from the piece's own start.
-                PieceError::Json(error) => (error.line().saturating_sub(1) as u32, ReadError::Json(error)),
+                PieceError::Json(error) => (error.line().saturating_sub(1) as u32, ReadError::Json(brief(&error))),
                 PieceError::Other(error) => (0, error),
             }),
             Err(SplitError::Io(error)) => {
@@ -118,4 +118,15 @@ impl Context {
             sink.span(span.into_span(resource.clone(), scope.unwrap_or_else(|| last.clone())), at);
         }
     }
+}
+
+/// The error without the position, which is the piece's own, and without the megabytes that the input may have put into it.
+fn brief(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    let mut brief: String = text.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if brief.len() < text.len() {
+        brief.push('…');
+    }
+    brief
 }

@@ -92,7 +92,7 @@ pub enum ReadError {
     Split(String),
     /// A span, resource or scope is not valid.
     #[error("{0}")]
-    Json(#[source] serde_json::Error),
+    Json(String),
     /// A document without a word of OTLP.
     #[error("a JSON document without `resourceSpans`: no OTLP export request")]
     NotATrace,

@@ -145,7 +145,7 @@ fn hex_id<E: Error>(what: &str, text: &str, digits: usize) -> Result<u128, E> {
     let value = text
         .bytes()
         .try_fold(0u128, |value, byte| Some(value << 4 | u128::from((byte as char).to_digit(16)?)))
-        .ok_or_else(|| E::custom(format_args!("{what} id `{text}` is not hex")))?;
+        .ok_or_else(|| E::custom(format_args!("{what} id {text:?} is not hex")))?;
     if value == 0 { Err(E::custom(format_args!("{what} id is all zero"))) } else { Ok(value) }
 }
 

@@ -195,9 +195,9 @@ impl Stats {
             bump(&mut self.finishes, status);
             self.preempted += u64::from(sequence.preemptions > 0);
             self.preemptions += u64::from(sequence.preemptions);
-            self.thrown_away += sequence.thrown_away;
+            self.thrown_away = self.thrown_away.saturating_add(sequence.thrown_away);
             if let Some(recomputed) = sequence.recomputed {
-                *self.recomputed.get_or_insert(0) += recomputed;
+                self.recomputed = Some(self.recomputed.unwrap_or(0).saturating_add(recomputed));
             }
             let mut measure = |of: Measure, nanos: u64| self.distributions[of as usize].add(nanos);
             measure(Measure::Queue, sequence.part(Part::Queue));
@@ -219,7 +219,8 @@ impl Stats {
             self.distributions[Measure::TimeToFirstToken as usize].add(nanos);
         }
         for segment in journey.segments() {
-            self.parts[segment.part as usize] += segment.to - segment.from;
+            let sum = &mut self.parts[segment.part as usize];
+            *sum = sum.saturating_add(segment.to - segment.from);
             self.timeline.add(segment);
         }
         let time = journey.time();
@@ -241,8 +242,8 @@ impl Stats {
             }
             _ => bump(&mut self.ends, journey.status()),
         }
-        self.prompt_tokens += request.prompt_tokens.unwrap_or(0);
-        self.completion_tokens += request.completion_tokens.unwrap_or(0);
+        self.prompt_tokens = self.prompt_tokens.saturating_add(request.prompt_tokens.unwrap_or(0));
+        self.completion_tokens = self.completion_tokens.saturating_add(request.completion_tokens.unwrap_or(0));
     }
 
     fn keep(&mut self, e2e: u64, journey: Journey, slowest: usize, sample: usize) {

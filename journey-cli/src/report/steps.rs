@@ -31,7 +31,7 @@ impl Steps {
             if let Some(micros) = int(Attr::StepDuration).and_then(|micros| u64::try_from(micros).ok()) {
                 self.duration.add(micros.saturating_mul(1_000));
             }
-            self.tokens += int(Attr::ScheduledTokens).unwrap_or(0);
+            self.tokens = self.tokens.saturating_add(int(Attr::ScheduledTokens).unwrap_or(0));
             self.running = self.running.max(int(Attr::RunningDepth).unwrap_or(0));
             self.waiting = self.waiting.max(int(Attr::WaitingDepth).unwrap_or(0));
             if let Some(usage) = event.attributes.attr(Attr::KvUsage).and_then(Value::as_f64) {

@@ -103,7 +103,7 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn parts(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let whole: u64 = report.stats.parts.iter().sum();
+    let whole = report.stats.parts.iter().fold(0u64, |sum, part| sum.saturating_add(*part));
     writeln!(out, "\nwhere the time went, all journeys together: {}", nanos(whole))?;
     for part in Part::ALL {
         let time = report.stats.parts[part as usize];

@@ -8,8 +8,8 @@ const BINS: usize = 512;
 /// Narrowest bin: a tenth of a millisecond.
 const NARROWEST: u64 = 100_000;
 
-/// 2000-01-01: a time before it is a clock that was never set, and would squeeze all others into one bin.
-const PLAUSIBLE: u64 = 946_684_800_000_000_000;
+/// 2000 to 2100: a time outside is a clock that was never set, and would squeeze all others into one bin.
+const PLAUSIBLE: std::ops::Range<u64> = 946_684_800_000_000_000..4_102_444_800_000_000_000;
 
 /// Time spent in each part, by bin.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +23,7 @@ pub struct Timeline {
 impl Timeline {
     /// Adds a stretch of one journey.
     pub fn add(&mut self, segment: Segment) {
-        if segment.from < PLAUSIBLE || segment.to <= segment.from {
+        if !PLAUSIBLE.contains(&segment.from) || !PLAUSIBLE.contains(&segment.to) || segment.to <= segment.from {
             return;
         }
         if self.bins.is_empty() {

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -13,31 +12,9 @@ use serde_json::json;
 
 use super::{Shared, TICK};
 
-/// Pages that may be open at once.
-const MAX_WATCHERS: usize = 64;
-
-static WATCHERS: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts a watcher for as long as its connection lives.
-struct Watcher;
-
-impl Watcher {
-    fn enter() -> Option<Self> {
-        let admitted = WATCHERS.fetch_add(1, Ordering::Relaxed) < MAX_WATCHERS;
-        let watcher = Self;
-        admitted.then_some(watcher)
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        WATCHERS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// `GET /live`.
 pub(super) async fn live(State(shared): State<Arc<Shared>>) -> Response {
-    let Some(watcher) = Watcher::enter() else {
+    let Ok(watcher) = shared.watchers.clone().try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
     };
     let changes = shared.version.subscribe();

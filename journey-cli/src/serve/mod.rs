@@ -35,6 +35,9 @@ const MAX_UNPACKED: usize = 64 << 20;
 /// Export requests worked on at once; the others wait, so that memory stays within bodies times this.
 const MAX_EXPORTS: usize = 8;
 
+/// Pages that may be open at once.
+const MAX_WATCHERS: usize = 64;
+
 /// How often the page is told of changes, at most.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -85,6 +88,7 @@ struct Shared {
     /// Counts changes, for those who watch.
     version: watch::Sender<u64>,
     exports: Semaphore,
+    watchers: Arc<Semaphore>,
     link: Option<LinkTemplate>,
 }
 
@@ -144,6 +148,7 @@ impl Server {
                 store: Mutex::new(Store::new(config.limits, config.dialects)),
                 version: watch::Sender::new(0),
                 exports: Semaphore::new(MAX_EXPORTS),
+                watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
                 link: config.link,
             }),
         })

@@ -39,6 +39,10 @@ pub(super) struct Stored {
     /// Findings that need several spans, from the last time the journey was silent.
     cross: Vec<Finding>,
     bytes: usize,
+    /// When the last span came.
+    touched: Instant,
+    /// Whether it waits to be judged.
+    settling: bool,
 }
 
 impl Stored {
@@ -82,6 +86,7 @@ pub(super) struct Store {
     cores: HashMap<SpanRef, SpanRef, RandomState>,
     steps: VecDeque<Step>,
     stray: VecDeque<Finding>,
+    /// Journeys to be judged, each once, with when they were last known to have been touched.
     settling: VecDeque<(Instant, SpanRef)>,
     next: u64,
     bytes: usize,
@@ -145,8 +150,15 @@ impl Store {
             self.next += 1;
             self.by_order.insert(self.next, id);
             self.by_trace.entry(id.trace_id).or_default().push(id);
-            let stored =
-                Stored { journey: Journey::new(id), spans: Vec::new(), local: Vec::new(), cross: Vec::new(), bytes: 0 };
+            let stored = Stored {
+                journey: Journey::new(id),
+                spans: Vec::new(),
+                local: Vec::new(),
+                cross: Vec::new(),
+                bytes: 0,
+                touched: now,
+                settling: false,
+            };
             self.journeys.insert(id, stored);
         }
         let Some(stored) = self.journeys.get_mut(&id) else { return };
@@ -168,7 +180,10 @@ impl Store {
         self.bytes += bytes;
         stored.local.extend(found);
         stored.spans.push(Arc::new(span));
-        self.settling.push_back((now, id));
+        stored.touched = now;
+        if !std::mem::replace(&mut stored.settling, true) {
+            self.settling.push_back((now, id));
+        }
     }
 
     fn stray(&mut self, found: Vec<Finding>) {
@@ -220,10 +235,15 @@ impl Store {
     pub(super) fn settle(&mut self, now: Instant) -> bool {
         let mut due = Vec::new();
         while self.settling.front().is_some_and(|(since, _)| now.duration_since(*since) >= self.limits.settle) {
-            due.extend(self.settling.pop_front().map(|(_, id)| id));
+            let Some((_, id)) = self.settling.pop_front() else { break };
+            let Some(stored) = self.journeys.get_mut(&id) else { continue };
+            if now.duration_since(stored.touched) < self.limits.settle {
+                self.settling.push_back((stored.touched, id));
+            } else {
+                stored.settling = false;
+                due.push(id);
+            }
         }
-        due.sort();
-        due.dedup();
         for id in &due {
             let Some(ids) = self.by_trace.get(&id.trace_id) else { continue };
             let mut index = Index::default();

@@ -14,7 +14,7 @@ const WIDTH: f64 = 1_000.0;
 /// The journey's parts as one bar; `whole` is what the full width stands for.
 pub(crate) fn mini_bar(journey: &Journey, whole: u64) -> Markup {
     let from = journey.time().start;
-    let range = from..from + whole.max(1);
+    let range = from..from.saturating_add(whole.max(1));
     html! {
         svg.mini viewBox={ "0 0 " (WIDTH) " 10" } preserveAspectRatio="none" aria-hidden="true" {
             @for segment in journey.segments() { (bar(segment, &range, 10)) }
@@ -67,7 +67,7 @@ pub(crate) fn waterfall(journey: &Journey) -> Markup {
 
 /// The parts in figures; they add up to the whole that the caption names.
 pub(crate) fn parts_table(parts: &Parts) -> Markup {
-    let whole: u64 = parts.iter().sum();
+    let whole = parts.iter().fold(0u64, |sum, part| sum.saturating_add(*part));
     html! {
         table.parts {
             caption { "where " (nanos(whole)) " went" }
