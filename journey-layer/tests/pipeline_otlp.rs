@@ -242,12 +242,14 @@ fn the_environment_configures_everything_and_signal_variables_win() {
         "OTEL_EXPORTER_OTLP_COMPRESSION" => Some("none".into()),
         _ => None,
     };
-    let journey = journey_layer::Journey::builder().environment(variables).build().unwrap();
+    let exporter = Exporter::otlp().header("B", "given");
+    let journey = journey_layer::Journey::builder().environment(variables).exporter(exporter).build().unwrap();
     journeys(&journey, 1);
     journey.flush(LONG).unwrap();
     let headers = receiver.headers();
     assert_eq!(receiver.path(), "/custom/path");
-    assert_eq!((&headers["api-key"], &headers["b"]), (&"se,cret".parse().unwrap(), &"2".parse().unwrap()));
+    assert_eq!((&headers["api-key"], &headers["b"]), (&"se,cret".parse().unwrap(), &"given".parse().unwrap()));
+    assert_eq!(headers.get_all("b").iter().count(), 1, "what is given in code replaces the variable's");
     assert_eq!((headers.get("a"), &headers["content-encoding"]), (None, &"gzip".parse().unwrap()));
     assert!(!format!("{journey:?}").contains("cret"), "headers may be secrets");
 }

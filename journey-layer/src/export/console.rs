@@ -195,3 +195,50 @@ impl Local for ConsoleExporter {
         let _ = self.write();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::TraceId;
+
+    use super::*;
+    use crate::export::convert::{Conversion, Semconv};
+    use crate::record::{ParentSpan, SpanRecord};
+
+    fn span(name: SpanName, id: u64, remote_parent: Option<u64>) -> SpanData {
+        let mut record = SpanRecord::new(name, TraceId::from(1), SpanId::from(id), 0, 0);
+        record.parent = remote_parent.map(|id| ParentSpan { span_id: SpanId::from(id), is_remote: true });
+        Conversion::new(Semconv::default()).span_data(&record)
+    }
+
+    #[test]
+    fn a_core_whose_request_is_another_process_s_is_printed_alone_until_one_turns_out_to_be_ours() {
+        let mut console = ConsoleExporter::new(Box::new(io::sink()), Style { color: false });
+        let start = Instant::now();
+        let printed = |console: &mut ConsoleExporter, after: Duration| {
+            console.text.clear();
+            console.print_due(Some(start + after));
+            console.text.lines().filter(|line| line.contains("llm_")).count()
+        };
+        console.take(span(SpanName::LlmCore, 2, Some(1)), start);
+        assert_eq!(printed(&mut console, HOLD), 0, "its request may still come");
+        assert_eq!(printed(&mut console, REMOTE_HOLD), 1);
+
+        console.take(span(SpanName::LlmCore, 4, Some(3)), start);
+        console.take(span(SpanName::LlmRequest, 3, None), start);
+        assert_eq!(printed(&mut console, HOLD), 2, "a tree");
+        console.take(span(SpanName::LlmCore, 6, Some(5)), start);
+        assert_eq!(printed(&mut console, 10 * REMOTE_HOLD), 0, "from now on they are waited for");
+        console.take(span(SpanName::LlmRequest, 5, None), start);
+        assert_eq!(printed(&mut console, HOLD), 2);
+    }
+
+    #[test]
+    fn what_waits_for_its_parent_is_bounded() {
+        let mut console = ConsoleExporter::new(Box::new(io::sink()), Style { color: false });
+        for id in 0..MAX_WAITING as u64 + 10 {
+            console.take(span(SpanName::LlmCore, 2 * id + 2, Some(2 * id + 1)), Instant::now());
+        }
+        assert_eq!((console.num_waiting, console.order.len()), (MAX_WAITING, MAX_WAITING));
+        assert_eq!(console.text.matches("llm_core").count(), 10, "the oldest went first");
+    }
+}
