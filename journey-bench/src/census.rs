@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use opentelemetry::Value;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue as ProtoKeyValue, any_value};
 use opentelemetry_sdk::trace::SpanData;
@@ -14,7 +15,7 @@ pub struct Census {
     pub spans: BTreeMap<String, u64>,
     /// By name.
     pub events: BTreeMap<String, u64>,
-    /// `span/event key=value`, the event left out for attributes of the span itself.
+    /// `span/event key=value`, the event left out for attributes of the span itself; text stands in backquotes.
     pub attributes: BTreeMap<String, u64>,
 }
 
@@ -42,12 +43,12 @@ impl Census {
     pub fn span_data(&mut self, data: &SpanData) {
         self.span(&data.name);
         for pair in &data.attributes {
-            self.attribute(&data.name, "", pair.key.as_str(), &pair.value.as_str());
+            self.attribute(&data.name, "", pair.key.as_str(), &shown(&pair.value));
         }
         for event in &data.events.events {
             self.event(&event.name);
             for pair in &event.attributes {
-                self.attribute(&data.name, &event.name, pair.key.as_str(), &pair.value.as_str());
+                self.attribute(&data.name, &event.name, pair.key.as_str(), &shown(&pair.value));
             }
         }
     }
@@ -82,6 +83,15 @@ impl Census {
         }
     }
 
+    /// The same census of somebody for whom every value is text.
+    pub fn untyped(&self) -> Self {
+        let mut untyped = Self { attributes: BTreeMap::new(), ..self.clone() };
+        for (attribute, count) in &self.attributes {
+            *untyped.attributes.entry(attribute.replace('`', "")).or_default() += count;
+        }
+        untyped
+    }
+
     /// What is missing of `expected`, or there too often, in words.
     ///
     /// Attributes that nobody expects are a stack's own additions (`level`, derived latencies): they are no difference.
@@ -104,9 +114,16 @@ impl Census {
     }
 }
 
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("`{text}`"),
+        number => number.to_string(),
+    }
+}
+
 fn text(pair: &ProtoKeyValue) -> String {
     match pair.value.as_ref().and_then(|AnyValue { value }| value.as_ref()) {
-        Some(any_value::Value::StringValue(text)) => text.clone(),
+        Some(any_value::Value::StringValue(text)) => format!("`{text}`"),
         Some(any_value::Value::IntValue(value)) => value.to_string(),
         Some(any_value::Value::DoubleValue(value)) => value.to_string(),
         other => format!("{other:?}"),

@@ -8,6 +8,7 @@ use super::{Progress, ROUTE, Request, Vocabulary, seconds};
 use crate::cpu::monotonic_ns;
 
 /// Explicit spans, each request the root of a trace.
+#[derive(Clone, Copy, Debug)]
 pub struct Fastrace {
     /// Whether the requests are sampled.
     pub sampled: bool,
@@ -91,27 +92,27 @@ impl Vocabulary for Fastrace {
         api_event(span, "api.DEPARTED");
     }
 
-    fn queued(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.QUEUED", "QUEUED", progress, None);
+    fn queued(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.QUEUED", "QUEUED", progress(), None);
     }
 
-    fn scheduled(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.SCHEDULED", "SCHEDULED", progress, Some(("schedule.kind", "FIRST".into())));
+    fn scheduled(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.SCHEDULED", "SCHEDULED", progress(), Some(("schedule.kind", "FIRST".into())));
     }
 
-    fn first_token(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.FIRST_TOKEN", "FIRST_TOKEN", progress, None);
+    fn first_token(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.FIRST_TOKEN", "FIRST_TOKEN", progress(), None);
     }
 
-    fn preempted(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.PREEMPTED", "PREEMPTED", progress, None);
+    fn preempted(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.PREEMPTED", "PREEMPTED", progress(), None);
     }
 
-    fn resumed(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.SCHEDULED", "SCHEDULED", progress, Some(("schedule.kind", "RESUME".into())));
+    fn resumed(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.SCHEDULED", "SCHEDULED", progress(), Some(("schedule.kind", "RESUME".into())));
     }
 
-    fn finished(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.FINISHED", "FINISHED", progress, Some(("finish.status", "length".into())));
+    fn finished(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.FINISHED", "FINISHED", progress(), Some(("finish.status", "length".into())));
     }
 }

@@ -6,6 +6,7 @@ use tracing::Span;
 use super::{Progress, ROUTE, Request, Vocabulary};
 
 /// `journey_span!`, `journey_event!` and `journey_record!`. The layer reads the clock.
+#[derive(Clone, Copy, Debug)]
 pub struct Macros;
 
 /// What an engine hands to `..progress`.
@@ -60,27 +61,27 @@ impl Vocabulary for Macros {
         journey_event!(&*span, DEPARTED);
     }
 
-    fn queued(&self, span: &mut Span, progress: Progress) {
-        journey_event!(&*span, QUEUED, ..snapshot(progress));
+    fn queued(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        journey_event!(&*span, QUEUED, ..snapshot(progress()));
     }
 
-    fn scheduled(&self, span: &mut Span, progress: Progress) {
-        journey_event!(&*span, SCHEDULED, ..snapshot(progress));
+    fn scheduled(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        journey_event!(&*span, SCHEDULED, ..snapshot(progress()));
     }
 
-    fn first_token(&self, span: &mut Span, progress: Progress) {
-        journey_event!(&*span, FIRST_TOKEN, ..snapshot(progress));
+    fn first_token(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        journey_event!(&*span, FIRST_TOKEN, ..snapshot(progress()));
     }
 
-    fn preempted(&self, span: &mut Span, progress: Progress) {
-        journey_event!(&*span, PREEMPTED, ..snapshot(progress));
+    fn preempted(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        journey_event!(&*span, PREEMPTED, ..snapshot(progress()));
     }
 
-    fn resumed(&self, span: &mut Span, progress: Progress) {
-        journey_event!(&*span, SCHEDULED, ..snapshot(progress));
+    fn resumed(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        journey_event!(&*span, SCHEDULED, ..snapshot(progress()));
     }
 
-    fn finished(&self, span: &mut Span, progress: Progress) {
-        journey_event!(&*span, FINISHED, status = length, ..snapshot(progress));
+    fn finished(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        journey_event!(&*span, FINISHED, status = length, ..snapshot(progress()));
     }
 }

@@ -4,10 +4,11 @@ use opentelemetry::trace::{Span as _, SpanKind, TraceContextExt, Tracer, TracerP
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 
-use super::{Progress, ROUTE, Request, Vocabulary, seconds};
+use super::{Progress, ROUTE, Request, Vocabulary, int, seconds};
 use crate::cpu::monotonic_ns;
 
 /// One tracer for each scope.
+#[derive(Clone, Debug)]
 pub struct Sdk {
     api: SdkTracer,
     scheduler: SdkTracer,
@@ -18,10 +19,6 @@ impl Sdk {
     pub fn new(provider: &SdkTracerProvider) -> Self {
         Self { api: provider.tracer("vllm.api"), scheduler: provider.tracer("vllm.scheduler") }
     }
-}
-
-fn int(value: u64) -> i64 {
-    value as i64
 }
 
 fn api_event(span: &mut Span, name: &'static str) {
@@ -97,27 +94,27 @@ impl Vocabulary for Sdk {
         api_event(span, "api.DEPARTED");
     }
 
-    fn queued(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.QUEUED", "QUEUED", progress, None);
+    fn queued(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.QUEUED", "QUEUED", progress(), None);
     }
 
-    fn scheduled(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.SCHEDULED", "SCHEDULED", progress, Some(KeyValue::new("schedule.kind", "FIRST")));
+    fn scheduled(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.SCHEDULED", "SCHEDULED", progress(), Some(KeyValue::new("schedule.kind", "FIRST")));
     }
 
-    fn first_token(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.FIRST_TOKEN", "FIRST_TOKEN", progress, None);
+    fn first_token(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.FIRST_TOKEN", "FIRST_TOKEN", progress(), None);
     }
 
-    fn preempted(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.PREEMPTED", "PREEMPTED", progress, None);
+    fn preempted(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.PREEMPTED", "PREEMPTED", progress(), None);
     }
 
-    fn resumed(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.SCHEDULED", "SCHEDULED", progress, Some(KeyValue::new("schedule.kind", "RESUME")));
+    fn resumed(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.SCHEDULED", "SCHEDULED", progress(), Some(KeyValue::new("schedule.kind", "RESUME")));
     }
 
-    fn finished(&self, span: &mut Span, progress: Progress) {
-        core_event(span, "journey.FINISHED", "FINISHED", progress, Some(KeyValue::new("finish.status", "length")));
+    fn finished(&self, span: &mut Span, progress: impl Fn() -> Progress) {
+        core_event(span, "journey.FINISHED", "FINISHED", progress(), Some(KeyValue::new("finish.status", "length")));
     }
 }

@@ -3,11 +3,12 @@
 use tracing::field::Empty;
 use tracing::{Level, Span};
 
-use super::{Progress, ROUTE, Request, Vocabulary, seconds};
+use super::{Progress, ROUTE, Request, Vocabulary, int, seconds};
 use crate::cpu::monotonic_ns;
 
 /// `tracing` macros with explicit spans. With `CLOCK` the engine reads the clock for each event, as it must for a layer
 /// that does not; without it the calls say what ours say.
+#[derive(Clone, Copy, Debug)]
 pub struct Tracing<const CLOCK: bool>;
 
 macro_rules! api_event {
@@ -27,14 +28,14 @@ macro_rules! core_event {
                 "event.type" = $ident,
                 "ts.monotonic" = now.map(seconds),
                 "ts.monotonic_ns" = now,
-                "scheduler.step" = $progress.step,
-                "phase" = $progress.phase.as_str(),
-                "prefill.done_tokens" = $progress.prefill_done,
-                "prefill.total_tokens" = $progress.prefill_total,
-                "prefill.recomputed_tokens" = $progress.recomputed,
-                "decode.done_tokens" = $progress.decode_done,
-                "decode.max_tokens" = $progress.decode_max,
-                "num_preemptions" = $progress.preemptions
+                "scheduler.step" = int($progress().step),
+                "phase" = $progress().phase.as_str(),
+                "prefill.done_tokens" = int($progress().prefill_done),
+                "prefill.total_tokens" = int($progress().prefill_total),
+                "prefill.recomputed_tokens" = $progress().recomputed.map(int),
+                "decode.done_tokens" = int($progress().decode_done),
+                "decode.max_tokens" = int($progress().decode_max),
+                "num_preemptions" = int($progress().preemptions)
                 $(, $key = $value)?
             }
         )
@@ -52,10 +53,10 @@ impl<const CLOCK: bool> Vocabulary for Tracing<CLOCK> {
             "llm_request",
             "gen_ai.request.id" = request.id,
             "http.route" = ROUTE,
-            "gen_ai.request.max_tokens" = request.max_tokens,
+            "gen_ai.request.max_tokens" = int(request.max_tokens),
             "gen_ai.request.temperature" = request.temperature,
             "gen_ai.request.top_p" = request.top_p,
-            "gen_ai.request.n" = request.n,
+            "gen_ai.request.n" = int(request.n),
             "gen_ai.usage.prompt_tokens" = Empty,
             "gen_ai.usage.completion_tokens" = Empty
         )
@@ -84,35 +85,35 @@ impl<const CLOCK: bool> Vocabulary for Tracing<CLOCK> {
     }
 
     fn usage(&self, span: &mut Span, request: &Request) {
-        span.record("gen_ai.usage.prompt_tokens", request.prompt_tokens);
-        span.record("gen_ai.usage.completion_tokens", request.max_tokens);
+        span.record("gen_ai.usage.prompt_tokens", int(request.prompt_tokens));
+        span.record("gen_ai.usage.completion_tokens", int(request.max_tokens));
     }
 
     fn departed(&self, span: &mut Span) {
         api_event!(span, "api.DEPARTED");
     }
 
-    fn queued(&self, span: &mut Span, progress: Progress) {
+    fn queued(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "QUEUED", progress);
     }
 
-    fn scheduled(&self, span: &mut Span, progress: Progress) {
+    fn scheduled(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "SCHEDULED", progress, "schedule.kind" = "FIRST");
     }
 
-    fn first_token(&self, span: &mut Span, progress: Progress) {
+    fn first_token(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "FIRST_TOKEN", progress);
     }
 
-    fn preempted(&self, span: &mut Span, progress: Progress) {
+    fn preempted(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "PREEMPTED", progress);
     }
 
-    fn resumed(&self, span: &mut Span, progress: Progress) {
+    fn resumed(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "SCHEDULED", progress, "schedule.kind" = "RESUME");
     }
 
-    fn finished(&self, span: &mut Span, progress: Progress) {
+    fn finished(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "FINISHED", progress, "finish.status" = "length");
     }
 }
