@@ -35,7 +35,7 @@ pub struct Options<'a> {
     pub console: bool,
     /// Keep them in memory as well.
     pub memory: Option<journey_layer::Memory>,
-    /// Share of scheduler steps that are traced.
+    /// Share of scheduler steps that are traced, 0 to 1.
     pub step_sample_rate: f64,
 }
 

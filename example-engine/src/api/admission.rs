@@ -1,12 +1,11 @@
 //! Who may come in: the API key, the limit on waiting requests, and the id of those who do.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use parking_lot::Mutex;
@@ -17,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::ApiState;
 use super::error::ApiError;
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Bytes of an `X-Request-Id` that is kept; a longer one is cut.
 const MAX_ID_BYTES: usize = 128;
 
@@ -111,17 +111,20 @@ impl Drop for LiveId {
 }
 
 /// What tells the request from others: the client's `X-Request-Id`, or a random one.
+#[derive(Clone)]
 pub(super) struct RequestId(pub(super) String);
 
-impl<S: Sync> FromRequestParts<S> for RequestId {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let given = parts.headers.get("x-request-id").and_then(|value| value.to_str().ok()).map(str::trim);
-        Ok(Self(match given {
-            // `to_str` let visible ASCII alone through, so any byte is a boundary.
-            Some(id) if !id.is_empty() => id[..id.len().min(MAX_ID_BYTES)].to_owned(),
-            _ => format!("{:016x}", rand::random::<u64>()),
-        }))
-    }
+/// Gives each request its id, and the response the same.
+pub(super) async fn identify(mut request: Request, next: Next) -> Response {
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()).map(str::trim);
+    let id = match given {
+        // `to_str` let visible ASCII alone through, so any byte is a boundary.
+        Some(id) if !id.is_empty() => id[..id.len().min(MAX_ID_BYTES)].to_owned(),
+        _ => format!("{:016x}", rand::random::<u64>()),
+    };
+    let header = HeaderValue::from_str(&id).expect("visible ASCII is a header's value");
+    request.extensions_mut().insert(RequestId(id));
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(REQUEST_ID, header);
+    response
 }

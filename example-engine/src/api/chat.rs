@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -21,7 +22,7 @@ use super::submit::{Incoming, in_time, prepare};
 pub(super) async fn chat_completions(
     State(state): State<Arc<ApiState>>,
     Admission(waiting): Admission,
-    RequestId(id): RequestId,
+    Extension(RequestId(id)): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -43,7 +44,8 @@ async fn answer(
     body: Body,
 ) -> Result<Response, ApiError> {
     let journeys = vec![RequestJourney::arrived(Span::current())];
-    let result = match in_time(&state, incoming.deadline, prepare(&state, Endpoint::Chat, &headers, body)).await {
+    let prepared = in_time(&state, incoming.deadline, prepare(&state, Endpoint::Chat, &headers, body)).await;
+    let result = match incoming.timer.note(prepared) {
         Ok(request) => respond(state, incoming, &request, &journeys).await,
         Err(error) => Err(error),
     };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -23,7 +24,7 @@ use super::submit::{Incoming, in_time, prepare};
 pub(super) async fn completions(
     State(state): State<Arc<ApiState>>,
     Admission(waiting): Admission,
-    RequestId(id): RequestId,
+    Extension(RequestId(id)): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -38,7 +39,7 @@ pub(super) async fn completions(
     };
     let mut journeys = vec![arrived(0)];
     let prepared = in_time(&state, incoming.deadline, prepare(&state, Endpoint::Completions, &headers, body)).await;
-    let result = match prepared {
+    let result = match incoming.timer.note(prepared) {
         Ok(request) => {
             journeys.extend((1..request.prompts.len()).map(arrived));
             respond(state, incoming, &request, &journeys).await

@@ -140,8 +140,7 @@ impl Generation {
                 Err(error) => {
                     self.outputs.clear();
                     self.unfinished = 0;
-                    self.timer.failed(&error);
-                    return Some(Err(error));
+                    return Some(self.timer.note(Err(error)));
                 }
             }
         }
@@ -179,6 +178,9 @@ impl Generation {
             self.timer.finished(reason);
             if prompt.unfinished == 0 {
                 prompt.finished(&self.state);
+            }
+            if self.unfinished == 0 {
+                self.timer.answered();
             }
         }
         Ok((!text.is_empty() || finish_reason.is_some()).then_some(Delta { index, text, finish_reason }))

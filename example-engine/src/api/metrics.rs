@@ -1,9 +1,9 @@
 //! `/metrics`: vLLM's metric names, in the OpenMetrics text format that Prometheus reads.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use journey_layer::JourneyStats;
+use journey_layer::{AbortReason, JourneyStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -80,7 +80,12 @@ impl Metrics {
 
     /// Follows one request from now on.
     pub(super) fn arrived(&self) -> RequestTimer {
-        RequestTimer { requests: self.requests.clone(), arrived: Instant::now(), last: Vec::new() }
+        RequestTimer {
+            requests: self.requests.clone(),
+            arrived: Instant::now(),
+            last: Vec::new(),
+            settled: AtomicBool::new(false),
+        }
     }
 
     /// All of it as text.
@@ -91,13 +96,15 @@ impl Metrics {
     }
 }
 
-/// One request's times.
+/// One request's times. Dropped before its end, the client is gone.
 #[derive(Debug)]
 pub(super) struct RequestTimer {
     requests: Requests,
     arrived: Instant,
     /// When each sequence brought its last token.
     last: Vec<Option<Instant>>,
+    /// How the request ended has been counted.
+    settled: AtomicBool,
 }
 
 impl RequestTimer {
@@ -122,9 +129,32 @@ impl RequestTimer {
         self.requests.e2e_latency.observe(self.arrived.elapsed().as_secs_f64());
     }
 
-    /// The request ended early.
-    pub(super) fn failed(&self, error: &ApiError) {
-        self.requests.aborted.get_or_create(&[("reason", error.abort_reason().as_str())]).inc();
+    /// Passes a result on; an error ends the request early.
+    ///
+    /// # Errors
+    /// That of `result`.
+    pub(super) fn note<T>(&self, result: Result<T, ApiError>) -> Result<T, ApiError> {
+        if let Err(error) = &result {
+            self.aborted(error.abort_reason());
+        }
+        result
+    }
+
+    /// All sequences were finished.
+    pub(super) fn answered(&self) {
+        self.settled.store(true, Relaxed);
+    }
+
+    fn aborted(&self, reason: AbortReason) {
+        if !self.settled.swap(true, Relaxed) {
+            self.requests.aborted.get_or_create(&[("reason", reason.as_str())]).inc();
+        }
+    }
+}
+
+impl Drop for RequestTimer {
+    fn drop(&mut self) {
+        self.aborted(AbortReason::ClientDisconnect);
     }
 }
 

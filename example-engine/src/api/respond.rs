@@ -11,8 +11,9 @@ use futures_util::stream;
 use super::error::ApiError;
 use super::generation::{Delta, Generation};
 use super::journey::RequestJourney;
+use super::output::OutputProcessor;
 use super::params::Endpoint;
-use super::submit::{Incoming, Prepared, in_time, submit};
+use super::submit::{Incoming, Prepared, Taken, in_time, submit};
 use super::types::{Answer, ChatText, Choice, ChoiceContent, Usage};
 use super::{ApiState, unix_seconds};
 
@@ -36,12 +37,34 @@ pub(super) async fn respond(
 ) -> Result<Response, ApiError> {
     let (id, model) = (incoming.id.as_str().to_owned(), state.model.name.clone());
     let head = Head { endpoint: incoming.endpoint, id, created: unix_seconds(), model };
-    let deadline = incoming.deadline;
-    let generation = in_time(&state, deadline, submit(state.clone(), incoming, request, journeys)).await?;
+    let taken = in_time(&state, incoming.deadline, submit(&state, &incoming, request, journeys)).await;
+    let taken = incoming.timer.note(taken)?;
+    let generation = generation(state, incoming, request, journeys, taken);
     match request.asked.stream {
         true => Ok(streamed(head, generation, request.asked.include_usage)),
         false => whole(head, generation).await,
     }
+}
+
+fn generation(
+    state: Arc<ApiState>,
+    incoming: Incoming,
+    request: &Prepared,
+    journeys: &[RequestJourney],
+    taken: Vec<Taken>,
+) -> Generation {
+    let ids: Vec<_> = (0..journeys.len()).map(|at| incoming.journey_id(at)).collect();
+    let mut generation = Generation::new(state.clone(), incoming);
+    for (((prompt, journey), Taken { carrier, sequences }), id) in
+        request.prompts.iter().zip(journeys).zip(taken).zip(ids)
+    {
+        generation.add_prompt(journey.span(), id, carrier, prompt.token_ids.len());
+        for outputs in sequences {
+            let stop = request.asked.stop.clone();
+            generation.add_sequence(outputs, OutputProcessor::new(&state.tokenizer, &prompt.token_ids, stop));
+        }
+    }
+    generation
 }
 
 async fn whole(head: Head, mut generation: Generation) -> Result<Response, ApiError> {

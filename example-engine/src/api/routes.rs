@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 
-use super::admission::require_key;
+use super::admission::{identify, require_key};
 use super::chat::chat_completions;
 use super::completions::completions;
 use super::error::ApiError;
@@ -22,7 +22,8 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/models", get(models))
         .route("/v1/models/{*model}", get(model))
-        .route_layer(middleware::from_fn_with_state(state.clone(), require_key));
+        .route_layer(middleware::from_fn_with_state(state.clone(), require_key))
+        .route_layer(middleware::from_fn(identify));
     Router::new()
         .merge(with_key)
         .route("/health", get(health))

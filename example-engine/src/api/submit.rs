@@ -1,7 +1,6 @@
 //! From a request's body to its sequences in the core.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -12,11 +11,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::ApiState;
 use super::admission::LiveId;
+use super::backend::Outputs;
 use super::error::ApiError;
-use super::generation::Generation;
 use super::journey::RequestJourney;
 use super::metrics::RequestTimer;
-use super::output::OutputProcessor;
 use super::params::{Endpoint, PromptInput, Validated, parse, validate};
 use crate::engine::{EngineCoreRequest, SamplingParams};
 
@@ -123,16 +121,22 @@ pub(super) async fn prepare(
     Ok(Prepared { asked, prompts })
 }
 
+/// What the core has taken of one prompt.
+pub(super) struct Taken {
+    pub(super) carrier: Carrier,
+    pub(super) sequences: Vec<Outputs>,
+}
+
 /// Hands the sequences of every prompt to the core.
 ///
 /// # Errors
 /// The core does not take them all; those it had taken are aborted.
 pub(super) async fn submit(
-    state: Arc<ApiState>,
-    incoming: Incoming,
+    state: &ApiState,
+    incoming: &Incoming,
     request: &Prepared,
     journeys: &[RequestJourney],
-) -> Result<Generation, ApiError> {
+) -> Result<Vec<Taken>, ApiError> {
     for (at, journey) in journeys.iter().enumerate() {
         journey.asked(request, at, &state.model.name);
     }
@@ -145,19 +149,9 @@ pub(super) async fn submit(
         });
         let sequences = try_join_all(sequences).await?;
         journey.handed_off();
-        Ok::<_, ApiError>((carrier, sequences))
+        Ok(Taken { carrier, sequences })
     });
-    let taken = try_join_all(taken).await?;
-    let ids: Vec<_> = (0..journeys.len()).map(|at| incoming.journey_id(at)).collect();
-    let mut generation = Generation::new(state.clone(), incoming);
-    for (((prompt, journey), (carrier, sequences)), id) in request.prompts.iter().zip(journeys).zip(taken).zip(ids) {
-        generation.add_prompt(journey.span(), id, carrier, prompt.token_ids.len());
-        for outputs in sequences {
-            let stop = request.asked.stop.clone();
-            generation.add_sequence(outputs, OutputProcessor::new(&state.tokenizer, &prompt.token_ids, stop));
-        }
-    }
-    Ok(generation)
+    try_join_all(taken).await
 }
 
 fn core_request(

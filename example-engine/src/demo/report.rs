@@ -13,6 +13,7 @@ const SLOWEST: usize = 8;
 /// The journeys of a demo: each trace's spans.
 pub(super) struct Journeys<'a> {
     traces: BTreeMap<&'a str, Vec<&'a RecordedSpan>>,
+    steps: usize,
 }
 
 /// Where a sequence's time went, seconds.
@@ -36,10 +37,13 @@ enum Doing {
 impl<'a> Journeys<'a> {
     pub(super) fn new(spans: &'a [RecordedSpan]) -> Self {
         let mut traces: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for span in spans {
+        // A traced scheduler step is a trace of its own, and no journey.
+        let is_step = |span: &RecordedSpan| matches!(span.name.as_str(), "scheduler_step" | "model_forward");
+        for span in spans.iter().filter(|span| !is_step(span)) {
             traces.entry(span.trace_id.as_str()).or_default().push(span);
         }
-        Self { traces }
+        let steps = spans.iter().filter(|span| span.name == "scheduler_step").count();
+        Self { traces, steps }
     }
 
     fn requests(&self) -> impl Iterator<Item = (&'a RecordedSpan, Vec<&'a RecordedSpan>)> {
@@ -88,6 +92,9 @@ impl<'a> Journeys<'a> {
     pub(super) fn seen(&self) -> BTreeMap<&'static str, usize> {
         let mut seen = BTreeMap::new();
         let mut count = |what, times| *seen.entry(what).or_default() += times;
+        if self.steps > 0 {
+            count("traced steps", self.steps);
+        }
         for (request, cores) in self.requests() {
             count("journeys", 1);
             count("departed", usize::from(times(request, "api.DEPARTED") > 0));

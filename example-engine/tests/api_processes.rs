@@ -1,0 +1,184 @@
+//! Real processes: `serve`, `core`, `demo` and `bench`, their signals, and the traces they leave.
+
+mod api_support;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use api_support::checkpoint;
+use api_support::processes::{FileSpan, Process, engine, read_spans, run};
+use serde_json::{Value, json};
+
+const COMPLETIONS: &str = "/v1/completions";
+
+/// A checkpoint and a place for journeys.
+struct Workspace {
+    dir: tempfile::TempDir,
+    model: String,
+    journeys: PathBuf,
+}
+
+impl Workspace {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let model = dir.path().join("tiny");
+        std::fs::create_dir(&model).expect("a directory");
+        checkpoint::write(&model);
+        Self { model: model.display().to_string(), journeys: dir.path().join("journeys.jsonl"), dir }
+    }
+
+    fn start(&self, command: &str, port: &str, more: &[&str]) -> Process {
+        let journeys = self.journeys.display().to_string();
+        let args = [command, "--model", &self.model, "--device", "cpu", "--port", port, "--journeys", &journeys];
+        Process::start(&[&args[..], more].concat())
+    }
+}
+
+fn post(url: &str, body: &Value) -> reqwest::RequestBuilder {
+    reqwest::Client::new().post(format!("{url}{COMPLETIONS}")).json(body)
+}
+
+fn named<'a>(spans: &'a [FileSpan], name: &str) -> Vec<&'a FileSpan> {
+    spans.iter().filter(|span| span.name == name).collect()
+}
+
+#[tokio::test]
+async fn serve_writes_its_journeys_and_ends_with_0_at_sigterm() {
+    let workspace = Workspace::new();
+    let server = workspace.start("serve", "0", &["--drain-timeout", "0.3"]);
+    let body = json!({"prompt": "a", "max_tokens": 5, "ignore_eos": true});
+    let response = post(&server.url, &body).send().await.expect("an answer");
+    assert_eq!(response.status().as_u16(), 200);
+    let metrics = reqwest::get(format!("{}/metrics", server.url)).await.expect("an answer").text().await.expect("text");
+    assert!(metrics.contains("journey_spans{state=\"started\",reason=\"\"} 2"), "{metrics}");
+    let endless = json!({"prompt": "b", "max_tokens": 250, "ignore_eos": true, "n": 8, "stream": true});
+    let mut stream = post(&server.url, &endless).send().await.expect("an answer");
+    stream.chunk().await.expect("a chunk");
+    server.terminate();
+    assert_eq!(server.exit_code(), Some(0));
+    let spans = read_spans(&workspace.journeys);
+    let requests = named(&spans, "llm_request");
+    assert_eq!((requests.len(), named(&spans, "llm_core").len()), (2, 9));
+    for span in &spans {
+        let last = span.events.last().map(String::as_str);
+        assert!(matches!(last, Some("api.DEPARTED" | "api.ABORTED" | "journey.FINISHED")), "{span:?}");
+    }
+}
+
+#[tokio::test]
+async fn traces_join_across_processes_and_survive_the_death_of_a_core() {
+    let workspace = Workspace::new();
+    let cores = [workspace.start("core", "0", &[]), workspace.start("core", "0", &[])];
+    let urls: Vec<_> = cores.iter().map(|core| core.url.clone()).collect();
+    let server = workspace.start("serve", "0", &["--core", &urls[0], "--core", &urls[1]]);
+    let up = async || {
+        for _ in 0..500 {
+            if post(&server.url, &json!({"prompt": "a", "max_tokens": 1}))
+                .send()
+                .await
+                .is_ok_and(|one| one.status() == 200)
+            {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("no core came up");
+    };
+    up().await;
+    // Least loaded: three sequences cannot all go to one core.
+    let body = json!({"prompt": "a", "max_tokens": 200, "ignore_eos": true, "n": 4, "stream": true});
+    let mut stream = post(&server.url, &body).send().await.expect("an answer");
+    stream.chunk().await.expect("a chunk");
+    let [dying, living] = cores;
+    let port = dying.port().to_owned();
+    dying.kill();
+    let mut rest = String::new();
+    while let Some(chunk) = stream.chunk().await.expect("a whole stream") {
+        rest += &String::from_utf8_lossy(&chunk);
+    }
+    assert!(rest.contains("is gone"), "{rest}");
+    up().await;
+    let returned = workspace.start("core", &port, &[]);
+    up().await;
+    for process in [server, living, returned] {
+        process.terminate();
+        assert_eq!(process.exit_code(), Some(0));
+    }
+    let spans = read_spans(&workspace.journeys);
+    let requests = named(&spans, "llm_request");
+    for core in named(&spans, "llm_core") {
+        let parent = requests.iter().find(|request| request.span_id == core.parent_span_id).expect("a parent");
+        assert_eq!((&parent.trace_id, core.scope.as_str()), (&core.trace_id, "vllm.scheduler"));
+    }
+    let failed: Vec<_> = requests.iter().filter(|one| one.json.to_string().contains("generation_error")).collect();
+    assert_eq!(failed.len(), 1);
+    // The killed core's sequences were never exported; the living one's were aborted.
+    let left = named(&spans, "llm_core").into_iter().filter(|core| core.trace_id == failed[0].trace_id).count();
+    assert_eq!(left, 2);
+}
+
+#[test]
+fn the_demo_ends_with_0_and_the_replayed_duplicates_are_refused() {
+    let workspace = Workspace::new();
+    let journeys = workspace.journeys.display().to_string();
+    let args = ["demo", "--model", &workspace.model, "--journeys", &journeys, "--requests", "24"];
+    let output = run(&args);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("slowest journeys") && text.contains("ledger"), "{text}");
+    let plain = read_spans(&workspace.journeys);
+    assert!(plain.iter().any(|span| span.events.iter().any(|event| event == "journey.PREEMPTED")), "no preemption");
+
+    std::fs::remove_file(&workspace.journeys).expect("a file");
+    let output = run(&[&args[..], &["--replay-do-tracing", "--quiet"]].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("duplicate spans refused") && text.contains("handed_off"), "{text}");
+    let replayed = read_spans(&workspace.journeys);
+    let requests = named(&replayed, "llm_request");
+    let traces: HashSet<_> = requests.iter().map(|request| &request.trace_id).collect();
+    assert_eq!((requests.len(), requests.len() > 20), (traces.len(), true));
+    assert!(replayed.iter().all(|span| matches!(span.scope.as_str(), "vllm.api" | "vllm.scheduler")));
+}
+
+#[test]
+fn bench_measures_a_running_server() {
+    let workspace = Workspace::new();
+    let server = workspace.start("serve", "0", &["--api-key", "k"]);
+    let args = ["bench", "--url", &server.url, "--requests", "6", "--concurrency", "3", "--max-tokens", "9", "--json"];
+    let output = engine(&args).env("EXAMPLE_ENGINE_API_KEY", "k").output().expect("a process");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&report["completed"], &report["failed"]), (&json!(6), &json!(0)));
+    let tokens =
+        report["tokens_per_second"].as_f64().expect("a number") * report["seconds"].as_f64().expect("a number");
+    assert!((tokens - 54.0).abs() < 0.5, "{tokens}");
+    // With the wrong key it says why.
+    let output = engine(&args).env_remove("EXAMPLE_ENGINE_API_KEY").output().expect("a process");
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("401"));
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let workspace = Workspace::new();
+    let empty = workspace.dir.path().display().to_string();
+    for (args, says) in [
+        (vec!["--model", "/no/such/model"], "/no/such/model"),
+        (vec!["--model", &empty], "config.json"),
+        (vec!["--model", &workspace.model, "--block-size", "0"], "block_size"),
+        (vec!["--model", &workspace.model, "--max-model-len", "257"], "256"),
+        (vec!["--model", &workspace.model, "--host", "no.such.host.invalid"], "no.such.host.invalid"),
+        (vec!["--model", &workspace.model, "--core", "not a url"], "not a url"),
+        (vec!["--model", &workspace.model, "--step-tracing-sample-rate", "2"], "rate"),
+    ] {
+        let journeys = workspace.journeys.display().to_string();
+        let output = run(&[&args[..], &["--port", "0", "--journeys", &journeys]].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        assert!(error.contains(says), "{args:?}: {error}");
+    }
+    let args = ["serve", "--model", &workspace.model, "--port", "0"];
+    let output = engine(&args).env("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318").output().expect("a process");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && error.contains("http://"), "{error}");
+}

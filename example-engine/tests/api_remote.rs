@@ -1,0 +1,141 @@
+//! Cores behind gRPC: traces join, load spreads, and a core that dies takes down nothing but its own requests.
+
+mod api_support;
+
+use std::time::Duration;
+
+use api_support::remote::RemoteCoreHost;
+use api_support::{Setup, abort_reason, capture, finish_status, until};
+use example_engine::grpc::CorePool;
+use serde_json::{Value, json};
+
+const COMPLETIONS: &str = "/v1/completions";
+
+#[tokio::test]
+async fn both_spans_join_across_grpc_and_a_disconnect_reaches_the_core() {
+    let capture = capture();
+    let host = RemoteCoreHost::start(0);
+    let server = Setup::default().start_remote(&[&host], capture).await;
+    let body = json!({"prompt": "Hello", "max_tokens": 6, "n": 2, "seed": 7, "top_k": 3});
+    let (status, answer) = server.ask(COMPLETIONS, &body).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["usage"]["completion_tokens"], 12);
+    let (request, cores) = server.journey().await;
+    assert_eq!(request.event_names().last(), Some(&"api.DEPARTED"));
+    assert_eq!((cores.len(), finish_status(&cores[0]).as_str()), (2, "length"));
+
+    host.gate.allow(3);
+    let mut response = server
+        .post(COMPLETIONS, &json!({"prompt": "b", "max_tokens": 300, "stream": true}))
+        .send()
+        .await
+        .expect("an answer");
+    response.chunk().await.expect("a chunk");
+    drop(response);
+    until("the core has heard of it", || {
+        host.gate.allow(1);
+        host.core.stats().finished_abort == 1
+    })
+    .await;
+    let spans = server.journeys().await;
+    let aborted = spans.iter().filter(|span| span.name == "llm_core" && finish_status(span) == "aborted").count();
+    assert_eq!((spans.len(), aborted), (5, 1));
+    server.assert_core_is_idle().await;
+}
+
+#[tokio::test]
+async fn refusals_come_through_as_what_they_are() {
+    let capture = capture();
+    let mut setup = Setup::default();
+    setup.engine.num_blocks = 4;
+    let host = RemoteCoreHost::start_with(0, setup.engine.clone());
+    let server = setup.start_remote(&[&host], capture).await;
+    let (status, answer) = server.ask(COMPLETIONS, &json!({"prompt": "a".repeat(30)})).await;
+    assert_eq!((status, answer["error"]["code"].as_str()), (400, Some("context_length_exceeded")), "{answer}");
+    let (request, cores) = server.journey().await;
+    assert_eq!((abort_reason(&request).as_str(), cores.len()), ("validation_error", 1));
+    assert_eq!(finish_status(&cores[0]), "ignored");
+}
+
+#[tokio::test]
+async fn the_least_loaded_core_gets_the_next_sequence() {
+    let capture = capture();
+    let (one, other) = (RemoteCoreHost::start(0), RemoteCoreHost::start(0));
+    let server = Setup::default().start_remote(&[&one, &other], capture).await;
+    let body = json!({"prompt": "a", "max_tokens": 40, "n": 4});
+    let (status, _) = server.ask(COMPLETIONS, &body).await;
+    assert_eq!(status, 200);
+    let taken = |host: &RemoteCoreHost| host.core.stats().finished_length;
+    until("both have published", || taken(&one) + taken(&other) == 4).await;
+    assert_eq!((taken(&one), taken(&other)), (2, 2));
+    server.journey().await;
+}
+
+#[tokio::test]
+async fn a_core_that_dies_fails_its_requests_alone_and_is_taken_back() {
+    let capture = capture();
+    let (dying, living) = (RemoteCoreHost::start(0), RemoteCoreHost::start(0));
+    let server = Setup::default().start_remote(&[&dying, &living], capture).await;
+    let body = json!({"prompt": "a", "max_tokens": 400, "stream": true});
+    (dying.gate.allow(5), living.gate.allow(5));
+    let streams: Vec<_> = (0..2)
+        .map(|_| {
+            let request = server.post(COMPLETIONS, &body);
+            tokio::spawn(async move { request.send().await.expect("an answer").text().await.expect("a whole stream") })
+        })
+        .collect();
+    until("both stream", || dying.core.stats().num_steps == 5 && living.core.stats().num_steps == 5).await;
+    let port = dying.port;
+    dying.kill();
+    until("it was noticed", || server.pool().num_up() == 1).await;
+    living.gate.release();
+    let mut failed = 0;
+    for stream in streams {
+        let text = stream.await.expect("no panic");
+        failed += usize::from(text.contains("is gone"));
+    }
+    assert_eq!(failed, 1);
+    assert_eq!(server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 3})).await.0, 200);
+
+    let returned = RemoteCoreHost::start(port);
+    until("it is taken back", || server.pool().num_up() == 2).await;
+    let (status, _) = server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 3, "n": 2})).await;
+    assert_eq!(status, 200);
+    until("it has served", || returned.core.stats().finished_length == 1).await;
+    let spans = server.journeys().await;
+    let requests = || spans.iter().filter(|span| span.name == "llm_request");
+    let aborted: Vec<_> = requests().filter(|span| span.event_names().contains(&"api.ABORTED")).collect();
+    assert_eq!((requests().count(), aborted.len()), (4, 1));
+    assert_eq!(abort_reason(aborted[0]), "generation_error");
+}
+
+#[tokio::test]
+async fn without_any_core_requests_are_refused_until_one_is_there() {
+    let capture = capture();
+    let host = RemoteCoreHost::start(0);
+    let port = host.port;
+    let server = Setup::default().start_remote(&[&host], capture).await;
+    host.kill();
+    until("it was noticed", || server.pool().num_up() == 0).await;
+    let response = server.post(COMPLETIONS, &json!({"prompt": "a"})).send().await.expect("an answer");
+    assert_eq!((response.status().as_u16(), response.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
+    let health = server.http.get(format!("{}/health", server.url)).send().await.expect("an answer");
+    assert_eq!(health.status().as_u16(), 503);
+    let answer: Value = health.json().await.expect("JSON");
+    assert!(answer["error"]["message"].as_str().expect("text").contains("none of 1 cores"), "{answer}");
+    let _returned = RemoteCoreHost::start(port);
+    until("it is taken back", || server.pool().num_up() == 1).await;
+    assert_eq!(server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 1})).await.0, 200);
+}
+
+#[tokio::test]
+async fn wrong_urls_are_refused_when_the_pool_is_made() {
+    for urls in [vec![], vec!["not a url".to_owned()]] {
+        let error = CorePool::connect(&urls).expect_err("refused").to_string();
+        assert!(error.contains("core"), "{error}");
+    }
+    // A core that is not up is no error: it may come.
+    let pool = CorePool::connect(&["http://127.0.0.1:1".to_owned()]).expect("a pool");
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(pool.num_up(), 0);
+}
