@@ -9,6 +9,9 @@ use std::process::{Command, Output};
 
 use common::{Trace, check_json, run, run_in, stdout};
 use flate2::{Compression, write::GzEncoder};
+use journey_cli::model::Span;
+use journey_cli::read::{At, Problem, Sink};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// Spans read, and the places and messages of what could not be.
@@ -197,4 +200,80 @@ fn usage_mistakes_are_exit_code_2() {
     assert_eq!(run(&["check"], b"").status.code(), Some(2));
     assert_eq!(run(&["check", "-", "--format", "xml"], b"").status.code(), Some(2));
     assert_eq!(run(&["chekc"], b"").status.code(), Some(2));
+}
+
+/// Gives out a text in pieces of the sizes that a list names, over and over.
+struct Trickle<'a> {
+    text: &'a [u8],
+    sizes: &'a [usize],
+    turn: usize,
+}
+
+impl std::io::Read for Trickle<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.turn += 1;
+        let size = self.sizes[self.turn % self.sizes.len()].min(buf.len()).min(self.text.len());
+        let (piece, rest) = self.text.split_at(size);
+        buf[..size].copy_from_slice(piece);
+        self.text = rest;
+        Ok(size)
+    }
+}
+
+#[derive(Default)]
+struct Names(Vec<String>, Vec<String>);
+
+impl Sink for Names {
+    fn span(&mut self, span: Span, _: At) {
+        self.0.push(span.name.as_str().to_owned());
+        assert!(span.attributes.iter().any(|attribute| attribute.value.as_str() == Some(span.name.as_str())));
+    }
+
+    fn problem(&mut self, problem: Problem) {
+        self.1.push(problem.error.to_string());
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_strings_hold_and_wherever_reads_end_every_span_is_read(
+        names in proptest::collection::vec(r#"([a-z]|[\\"{}\[\],:/\n\t\u{0}-\u{1f}]|\PC){0,12}"#, 1..12),
+        sizes in proptest::collection::vec(1..40usize, 1..6),
+        pretty: bool,
+    ) {
+        let spans = names.iter().enumerate().map(|(index, name)| {
+            let mut spanned = Trace::one().0[index % 2].clone();
+            spanned.span["name"] = json!(name);
+            common::push(&mut spanned.span, "name.again", json!({ "stringValue": name }));
+            common::push(&mut spanned.span, name, json!({ "arrayValue": { "values": [{ "stringValue": name }] } }));
+            spanned
+        });
+        let mut trace = Trace(spans.collect());
+        trace.0.sort_by_key(|spanned| spanned.scope.clone());
+        let expected: Vec<String> = trace.0.iter().map(|spanned| spanned.span["name"].as_str().unwrap().to_owned()).collect();
+        let text = if pretty { trace.pretty() } else { trace.lines(3) };
+        let mut read_back = Names::default();
+        journey_cli::read::read(Trickle { text: text.as_bytes(), sizes: &sizes, turn: 0 }, 0, &mut read_back);
+        prop_assert_eq!(read_back.1, Vec::<String>::new());
+        prop_assert_eq!(read_back.0, expected);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic_or_go_on_for_ever(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        at in 0..2_000usize,
+        protobuf: bool,
+    ) {
+        let mut text = if protobuf { Trace::one().protobuf() } else { Trace::one().lines(1).into_bytes() };
+        let at = at % text.len();
+        text.splice(at..(at + bytes.len() / 2).min(text.len()), bytes.drain(..));
+        journey_cli::read::read(text.as_slice(), 0, &mut NoNames);
+    }
+}
+
+struct NoNames;
+
+impl Sink for NoNames {
+    fn span(&mut self, _: Span, _: At) {}
+    fn problem(&mut self, _: Problem) {}
 }

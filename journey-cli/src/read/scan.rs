@@ -61,7 +61,10 @@ impl Scan {
                             return (i, Step::Done);
                         }
                     }
-                    b'\\' if i < bytes.len() => i += 1,
+                    b'\\' if i < bytes.len() => {
+                        i += 1;
+                        continue;
+                    }
                     b'\\' => {
                         self.escaped = true;
                         return (i, Step::More);
