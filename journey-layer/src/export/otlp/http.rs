@@ -39,10 +39,7 @@ impl Http {
         // A redirected POST would arrive as a GET.
         let client = Client::builder().user_agent(USER_AGENT).redirect(Policy::none());
         #[cfg(feature = "tls")]
-        let client = match settings.url.starts_with("https://") {
-            true => client.tls_backend_preconfigured(super::tls::client_config(&settings.certificates)?),
-            false => client,
-        };
+        let client = super::tls::with_certificates(client, &settings.certificates)?;
         Ok(Self {
             client: client.build().map_err(|error| BuildError::Exporter(chain(&error)))?,
             url: settings.url,
