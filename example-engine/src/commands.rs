@@ -48,7 +48,7 @@ pub async fn serve(args: &ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
     let server = Server::bind(&args.host, args.port, state.clone()).await?;
     drain_at_signals(state.lifecycle.clone())?;
     announce(&format!("listening on http://{}", server.address()))?;
-    server.run(args.drain_timeout).await?;
+    server.run(args.drain_timeout).await;
     if let Backend::InProcess(core) = backend {
         shut_down(core, Duration::ZERO).await;
     }

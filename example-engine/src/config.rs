@@ -9,6 +9,9 @@ use crate::api::Limits;
 use crate::engine::{EngineConfig, SchedulingPolicy};
 use crate::model::ModelConfig;
 
+/// A client that is slower with the head of a request, or keeps a connection idle for longer, is closed.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A small, readable vLLM that shows journey tracing at work.
 ///
 /// Without a command it serves. Where traces go is said by the OTEL_* variables; without an OTLP endpoint they are
@@ -49,7 +52,7 @@ pub struct ServeArgs {
     /// Cores to use in place of one in this process (repeatable), e.g. http://127.0.0.1:9000.
     #[arg(long = "core", value_name = "URL")]
     pub cores: Vec<String>,
-    /// Name of the model towards clients; the checkpoint's directory by default.
+    /// Name of the model towards clients; that of the checkpoint's directory by default.
     #[arg(long)]
     pub served_model_name: Option<String>,
     /// Key that clients must send as `Authorization: Bearer KEY`.
@@ -99,7 +102,7 @@ pub struct CoreArgs {
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
     /// Requests to send.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(20..=100_000))]
+    #[arg(long, default_value_t = 36, value_parser = clap::value_parser!(u32).range(20..=100_000))]
     pub requests: u32,
     /// Requests at a time.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -217,6 +220,7 @@ impl ServeArgs {
         Limits {
             max_body_bytes: self.max_body_bytes,
             max_waiting_requests: self.max_waiting_requests,
+            header_timeout: HEADER_TIMEOUT,
             request_timeout: self.request_timeout,
         }
     }

@@ -1,4 +1,4 @@
-//! The HTTP server: bind, serve, and come down in order.
+//! The HTTP server: accept, serve, and come down in order.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,13 +6,25 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use journey_layer::tracing::{info, warn};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use journey_layer::tracing::{debug, info, warn};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::api::{ApiState, Lifecycle, router};
 
+/// Connections at a time; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 4096;
+/// Bytes of a request's head.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Clients that do not read their answers to the end get this long after the last of these was cut short.
 const LINGER: Duration = Duration::from_secs(2);
+/// Before the next try, when the system has no room for a connection.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// A bound server, not yet serving.
 pub struct Server {
@@ -40,32 +52,64 @@ impl Server {
 
     /// Serves until the lifecycle drains. Then requests get `drain` to finish; those that are left are aborted, with their
     /// journeys ended.
-    ///
-    /// # Errors
-    /// The listener broke.
-    pub async fn run(self, drain: Duration) -> io::Result<()> {
-        let lifecycle = {
-            let state = self.state.clone();
-            async move { state.lifecycle.draining().await }
-        };
-        let mut serving = pin!(
-            axum::serve(self.listener, router(self.state.clone())).with_graceful_shutdown(lifecycle).into_future()
-        );
+    pub async fn run(self, drain: Duration) {
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        self.accept(&graceful, &mut connections).await;
+        info!("draining: new requests are refused");
+        drop(self.listener);
+        let mut closed = pin!(graceful.shutdown());
         tokio::select! {
-            result = &mut serving => return result,
-            () = self.state.lifecycle.draining() => info!("draining: new requests are refused"),
-        }
-        tokio::select! {
-            result = &mut serving => return result,
+            () = &mut closed => return,
             () = self.state.lifecycle.stopped() => {}
             () = tokio::time::sleep(drain) => self.state.lifecycle.stop(),
         }
-        match tokio::time::timeout(LINGER, serving).await {
-            Ok(result) => result,
-            Err(_) => {
-                warn!("connections were still open {LINGER:?} after the last request was aborted");
-                Ok(())
+        if tokio::time::timeout(LINGER, closed).await.is_err() {
+            warn!("connections were still open {LINGER:?} after the last request was aborted");
+            connections.shutdown().await;
+        }
+    }
+
+    /// Takes connections until the lifecycle drains.
+    async fn accept(&self, graceful: &GracefulShutdown, connections: &mut JoinSet<()>) {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.state.limits().header_timeout)
+            .max_buf_size(MAX_HEAD_BYTES);
+        let router = router(self.state.clone());
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut draining = pin!(self.state.lifecycle.draining());
+        loop {
+            let accepted = async {
+                let slot = slots.clone().acquire_owned().await.expect("nobody closes the semaphore");
+                (slot, self.listener.accept().await)
+            };
+            let (slot, accepted) = tokio::select! {
+                () = &mut draining => return,
+                Some(_) = connections.join_next() => continue,
+                accepted = accepted => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!("a connection was not accepted: {error}");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            // A token is a small packet, and is not to wait for the next one.
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!("a connection without TCP_NODELAY: {error}");
             }
+            let service = TowerToHyperService::new(router.clone());
+            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+            connections.spawn(async move {
+                let _slot = slot;
+                // The client's journey says what matters of a connection that broke.
+                if let Err(error) = connection.await {
+                    debug!("a connection ended early: {error}");
+                }
+            });
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::model::{self, LoadError, ModelConfig};
 use crate::model_runner::{DeviceChoice, DeviceError, GpuModelRunner, SelectedDevice};
 use crate::tokenizer::Tokenizer;
 
+/// Name of the demo model towards clients.
+const DEMO_MODEL: &str = "demo";
+
 /// Why an engine does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartupError {
@@ -80,10 +83,11 @@ impl Front {
         let template = read_if_there(&dir.join("chat_template.jinja"))?;
         let template = ChatTemplate::load(settings.as_deref(), template)
             .map_err(|error| StartupError::Template { path: dir.clone(), error })?;
-        let name = match (served_name, dir.file_name()) {
-            (Some(name), _) => name.to_owned(),
-            (None, Some(name)) => name.to_string_lossy().into_owned(),
-            (None, None) => dir.display().to_string(),
+        let name = match (served_name, &args.model, dir.file_name()) {
+            (Some(name), _, _) => name.to_owned(),
+            (None, None, _) => DEMO_MODEL.to_owned(),
+            (None, Some(_), Some(name)) => name.to_string_lossy().into_owned(),
+            (None, Some(_), None) => dir.display().to_string(),
         };
         let card =
             ModelCard { name, max_model_len: args.max_model_len.unwrap_or(longest), vocab_size: config.vocab_size };

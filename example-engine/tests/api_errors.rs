@@ -7,6 +7,8 @@ use std::time::Duration;
 use api_support::{Setup, abort_reason, finish_status, serve, text, until};
 use example_engine::api::ApiKey;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const COMPLETIONS: &str = "/v1/completions";
 
@@ -214,6 +216,24 @@ async fn an_endless_request_id_is_cut_and_a_strange_one_replaced() {
     assert_eq!(long.expect("an answer").status().as_u16(), 200);
     let (request, _) = server.journey().await;
     assert_eq!(text(&request, "gen_ai.request.id").len(), "cmpl-".len() + 128);
+}
+
+#[tokio::test]
+async fn a_connection_that_sends_no_request_is_closed() {
+    let mut setup = Setup::default();
+    setup.limits.header_timeout = Duration::from_millis(100);
+    let server = setup.start().await;
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let mut slow = TcpStream::connect(&address).await.expect("a connection");
+    slow.write_all(b"POST /v1/completions HTTP/1.1\r\nhost").await.expect("half a head");
+    let mut answer = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(10), slow.read_to_end(&mut answer)).await;
+    closed.expect("the server closes it").expect("no reset");
+    assert_eq!(server.capture.stats().spans.started, 0);
+    let huge = server.http.get(format!("{}/health", server.url)).header("x-huge", "x".repeat(200_000)).send().await;
+    assert!(huge.is_err() || huge.is_ok_and(|answer| answer.status().as_u16() == 431));
+    let (status, _) = server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 1})).await;
+    assert_eq!(status, 200);
 }
 
 #[tokio::test]

@@ -77,7 +77,8 @@ async fn a_core_that_dies_fails_its_requests_alone_and_is_taken_back() {
     let (dying, living) = (RemoteCoreHost::start(0), RemoteCoreHost::start(0));
     let server = Setup::default().start_remote(&[&dying, &living], capture).await;
     let body = json!({"prompt": "a", "max_tokens": 400, "stream": true});
-    (dying.gate.allow(5), living.gate.allow(5));
+    dying.gate.allow(5);
+    living.gate.allow(5);
     let streams: Vec<_> = (0..2)
         .map(|_| {
             let request = server.post(COMPLETIONS, &body);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use api_support::{Setup, abort_reason, finish_status, serve, until};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 
 const COMPLETIONS: &str = "/v1/completions";
 
@@ -26,7 +28,7 @@ async fn a_running_request_finishes_while_new_ones_are_refused() {
     if let Ok(response) = refused {
         assert_eq!((response.status().as_u16(), response.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
     }
-    server.serving.await.expect("no panic").expect("no error");
+    server.serving.await.expect("no panic");
     let spans = server.capture.spans();
     assert_eq!(spans.iter().filter(|span| span.name == "llm_request").count(), 1);
 }
@@ -50,5 +52,29 @@ async fn what_does_not_finish_in_time_is_aborted_with_its_journeys_ended() {
     let (request, cores) = server.journey().await;
     assert_eq!((abort_reason(&request).as_str(), finish_status(&cores[0]).as_str()), ("cancelled", "aborted"));
     server.assert_core_is_idle().await;
-    server.serving.await.expect("no panic").expect("no error");
+    server.serving.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_does_not_hold_the_server_up() {
+    let server = Setup { drain: Duration::from_secs(1), ..Setup::default() }.start().await;
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut idle = socket.connect(address.parse().expect("an address")).await.expect("a connection");
+    let body = json!({"prompt": "a", "max_tokens": 400, "n": 64, "stream": true}).to_string();
+    let head = format!(
+        "POST {COMPLETIONS} HTTP/1.1\r\nhost: x\r\nx-request-id: {}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        "x".repeat(128),
+        body.len()
+    );
+    idle.write_all((head + &body).as_bytes()).await.expect("a written request");
+    // Every chunk repeats the id: more than the kernel's buffers take.
+    until("the answer is there", || server.core.stats().finished_length == 64).await;
+    server.state.lifecycle.drain();
+    server.serving.await.expect("no panic");
+    let spans = server.capture.spans();
+    let request = spans.iter().find(|span| span.name == "llm_request").expect("an ended journey");
+    assert_eq!(abort_reason(request), "client_disconnect");
 }

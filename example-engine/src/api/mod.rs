@@ -79,6 +79,8 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// Requests that wait for their first output at the same time.
     pub max_waiting_requests: usize,
+    /// Time for the head of a request to arrive, also on a connection that has been kept.
+    pub header_timeout: Duration,
     /// Time of a request, from its arrival to its last token.
     pub request_timeout: Duration,
 }
@@ -123,6 +125,13 @@ impl ApiState {
             lifecycle: Arc::new(Lifecycle::new()),
             do_tracing: config.do_tracing,
         })
+    }
+}
+
+impl ApiState {
+    /// What a client may ask for.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 }
 

@@ -16,7 +16,7 @@ use journey_layer::{Exporter, JourneyStats};
 
 use crate::api::{ApiConfig, ApiState, Backend, Limits};
 use crate::commands::{FLUSH, shut_down};
-use crate::config::{DemoArgs, EngineArgs};
+use crate::config::{DemoArgs, EngineArgs, HEADER_TIMEOUT};
 use crate::load::Client;
 use crate::server::Server;
 use crate::startup::Front;
@@ -54,6 +54,7 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
         limits: Limits {
             max_body_bytes: 1 << 20,
             max_waiting_requests: args.concurrency as usize,
+            header_timeout: HEADER_TIMEOUT,
             request_timeout: Duration::from_secs(120),
         },
         api_key: None,
@@ -66,7 +67,7 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
 
     let (outcomes, mut failures) = send(args, &shapes, client).await;
     state.lifecycle.drain();
-    serving.await??;
+    serving.await?;
     shut_down(core, Duration::ZERO).await;
     let delivered = telemetry.shutdown(FLUSH);
     let stats = telemetry.stats();

@@ -38,7 +38,7 @@ pub struct TestServer {
     pub state: Arc<ApiState>,
     pub capture: Capture,
     pub backend: Backend,
-    pub serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    pub serving: tokio::task::JoinHandle<()>,
 }
 
 impl Default for Setup {
@@ -56,6 +56,7 @@ impl Default for Setup {
             limits: Limits {
                 max_body_bytes: 64 * 1024,
                 max_waiting_requests: 1024,
+                header_timeout: Duration::from_secs(20),
                 request_timeout: Duration::from_secs(60),
             },
             api_key: None,
