@@ -206,13 +206,13 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>, conjunction: &str) -> Stri
 
 /// The `crate = path` argument: the path under which the user's crate knows `journey-layer`.
 fn crate_path(value: &Value, key: &Key, errors: &mut Errors) -> Option<TokenStream> {
-    match value {
-        Value::Expr(None, Expr::Path(ExprPath { path, qself: None, .. })) => Some(quote!(#path)),
-        _ => {
-            errors.push(key, "`crate` takes the path of the `journey-layer` crate: `crate = my_crate::journey_layer`");
-            None
-        }
+    if let Value::Expr(None, expr) = value
+        && let Expr::Path(ExprPath { path, qself: None, .. }) = ungroup(expr)
+    {
+        return Some(quote!(#path));
     }
+    errors.push(key, "`crate` takes the path of the `journey-layer` crate: `crate = my_crate::journey_layer`");
+    None
 }
 
 /// The path of the `journey-layer` crate where no `crate = path` is given.

@@ -87,8 +87,11 @@ macro_rules! finished {
     ($status:expr) => {
         journey_event!(FINISHED, status = $status)
     };
-    (event $event:ident) => {
-        journey_event!($event)
+    (event $event:ident, $layer:path) => {
+        journey_event!($event, crate = $layer)
+    };
+    (open $scope:expr, $id:expr) => {
+        journey_span!(scope = $scope, request_id = $id)
     };
 }
 
@@ -102,5 +105,6 @@ fn main() {
     finished!(&span, stopped, 1 + 2);
     finished!(FinishStatus::Stopped);
     finished!(length);
-    finished!(event QUEUED);
+    finished!(event QUEUED, journey_layer);
+    drop(finished!(open "vllm.api", "a".to_owned() + "b"));
 }
