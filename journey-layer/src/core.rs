@@ -136,7 +136,11 @@ impl Core {
         if let Some(terminal) = added {
             self.stats.event_started();
             self.stats.span(Reason::TerminalAdded);
-            self.warn(site, Reason::TerminalAdded, format_args!("closed without a terminal event, {} was added", terminal.ident()));
+            self.warn(
+                site,
+                Reason::TerminalAdded,
+                format_args!("closed without a terminal event, {} was added", terminal.ident()),
+            );
         }
         if let Some(key) = keys.request {
             self.duplicates.release(key);

@@ -50,8 +50,11 @@ pub(crate) enum Seen {
 
 const SHARDS: usize = 16;
 
+/// Who has which key.
+type Owners = Mutex<HashMap<u64, (Origin, SpanName), IdentityHasher>>;
+
 pub(crate) struct Duplicates {
-    live: [Mutex<HashMap<u64, (Origin, SpanName), IdentityHasher>>; SHARDS],
+    live: [Owners; SHARDS],
     closed: Closed,
     hasher: RandomState,
 }
@@ -121,7 +124,7 @@ impl Duplicates {
         evicted
     }
 
-    fn shard(&self, key: u64) -> &Mutex<HashMap<u64, (Origin, SpanName), IdentityHasher>> {
+    fn shard(&self, key: u64) -> &Owners {
         &self.live[(key >> 32) as usize % SHARDS]
     }
 }

@@ -9,7 +9,9 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-use crate::__private::{Event, SpanName, failed, with_layer};
+use crate::__private::{Event, with_layer};
+#[cfg(feature = "http")]
+use crate::__private::{SpanName, failed};
 use crate::instrument::{enter, mark};
 use crate::lifecycle::Ending;
 use crate::macros::journey_event;

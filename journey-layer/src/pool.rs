@@ -6,6 +6,7 @@ use crate::record::SpanRecord;
 
 /// Shared by the layers, which take records, and by the sink, which gives them back when they are exported.
 #[derive(Debug, Default)]
+#[allow(clippy::vec_box, reason = "records travel boxed; taking one out of its box would copy it")]
 pub(crate) struct RecordPool(Mutex<Vec<Box<SpanRecord>>>);
 
 /// Records that are kept at most: two batches' worth, about four megabytes.

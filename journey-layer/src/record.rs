@@ -296,7 +296,7 @@ impl<'a> EventView<'a> {
     }
 
     pub(crate) fn time(&self) -> SystemTime {
-        system_time(self.inner.mono_ns + self.record.anchor_ns)
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.unix_ns())
     }
 
     pub(crate) fn attributes(

@@ -19,7 +19,7 @@ struct Printed(Arc<Mutex<Vec<u8>>>);
 
 impl Printed {
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("fmt prints text")
     }
 
     fn layer<S>(&self) -> fmt::Layer<S, fmt::format::DefaultFields, fmt::format::Format, Self>
@@ -32,7 +32,7 @@ impl Printed {
 
 impl io::Write for Printed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

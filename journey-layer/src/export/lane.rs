@@ -127,11 +127,19 @@ impl Lane {
                 if error.is_panic() { panicked(()) } else { Err(Failure::transient("the attempt was cancelled")) }
             }),
             (Exporting::Remote(exporter), State::Idle | State::Waiting { .. }) => {
-                let attempt = self.attempt.take().unwrap_or_else(|| exporter.encode(batch.items()));
-                let sending = attempt();
-                self.attempt = Some(attempt);
-                self.state = State::Flying(drive.launch(sending));
-                return false;
+                let attempt = match self.attempt.take() {
+                    Some(attempt) => Ok(attempt),
+                    None => guarded(|| exporter.encode(batch.items())),
+                };
+                match attempt {
+                    Err(()) => panicked(()),
+                    Ok(attempt) => {
+                        let sending = attempt();
+                        self.attempt = Some(attempt);
+                        self.state = State::Flying(drive.launch(sending));
+                        return false;
+                    }
+                }
             }
         };
         self.settle(outcome, batch, drive.now)
