@@ -1,1 +1,6 @@
-//! What the macros accept and refuse, and end-to-end stories: everything is in `tests/`.
+//! What the macros accept and refuse (`tests/compile.rs`), and what holds under any interleaving (`tests/properties.rs`).
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
