@@ -175,11 +175,26 @@ fn broken_protobuf_says_where() {
     let framed = [&(body.len() as u32).to_be_bytes()[..], &body].concat();
     assert_eq!(read(&[framed.clone(), framed].concat()).0, 4, "length-prefixed bodies, as the Collector writes them");
     let (spans, problems) = read(&two[..two.len() - 5]);
-    assert_eq!((spans, problems[0].0), (2, 2));
+    assert_eq!((spans, problems[0].0), (3, 2), "what stood before the cut is read");
     let mut bad = two.clone();
     bad.extend_from_slice(b"\x99garbage");
     assert_eq!(read(&bad).0, 4);
     assert_eq!(read(&bad).1.len(), 1);
+
+    // A length inside that is too large costs the rest of its ResourceSpans; a body of a thousand spans costs one span for one.
+    let mut bad = two.clone();
+    let resource = 2 + body[1..].iter().position(|byte| byte & 0x80 == 0).unwrap();
+    let scope_spans = resource + 2 + usize::from(body[resource + 1]);
+    assert_eq!((body[resource], body[scope_spans]), (0x0a, 0x12));
+    bad[scope_spans + 1] = 0xff;
+    let (spans, problems) = read(&bad);
+    assert_eq!(spans, 3, "what stood before it, and the next body: {problems:?}");
+    assert!(problems[0].1.contains("longer than what it stands in"), "{problems:?}");
+    let mut many = Trace((0..500).flat_map(|i| common::journey(i, common::PLAIN)).collect());
+    many.0[7].span["spanId"] = json!("aabb");
+    let (spans, problems) = read(&many.protobuf());
+    assert_eq!(spans, 999);
+    assert!(problems[0].1.contains("span id of 2 bytes, not 8"), "{problems:?}");
 }
 
 #[test]
@@ -235,6 +250,8 @@ impl Sink for Names {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
     #[test]
     fn whatever_strings_hold_and_wherever_reads_end_every_span_is_read(
         names in proptest::collection::vec(r#"([a-z]|[\\"{}\[\],:/\n\t\u{0}-\u{1f}]|\PC){0,12}"#, 1..12),

@@ -9,6 +9,7 @@ mod otlp_json;
 mod proto;
 mod scan;
 mod split;
+mod wire;
 
 use std::fmt;
 use std::fs::File;
@@ -108,9 +109,12 @@ pub enum ReadError {
     /// A protobuf body is cut off.
     #[error("the protobuf body is cut off")]
     CutOff,
-    /// One `ResourceSpans` is too large.
-    #[error("a ResourceSpans larger than {} MiB; the rest of the file is not read", split::MAX_PIECE >> 20)]
-    MessageTooLarge,
+    /// A protobuf message contradicts itself.
+    #[error("invalid protobuf: {0}; the rest of these ResourceSpans is not read")]
+    Malformed(&'static str),
+    /// A span, resource or scope of a protobuf body is too large.
+    #[error("a span, resource or scope larger than {} MiB; skipped", split::MAX_PIECE >> 20)]
+    PieceTooLarge,
     /// An id is too short or too long.
     #[error("{what} id of {length} bytes, not {want}")]
     IdLength {
@@ -191,7 +195,7 @@ pub fn read(input: impl Read, file: u32, sink: &mut dyn Sink) {
 
 fn plain(first: &[u8], input: impl Read, file: u32, sink: &mut dyn Sink) {
     match first {
-        _ if is_proto(first) => proto::read(BufReader::with_capacity(1 << 17, input), file, sink),
+        _ if is_proto(first) => wire::read(BufReader::with_capacity(1 << 17, input), file, sink),
         [b'{' | b' ' | b'\t' | b'\r' | b'\n' | b'[' | b'"' | 0xef, ..] => json::read(input, file, sink),
         // Something that begins like text is read as text: one bad line does not hide the lines behind it.
         [byte, ..] if byte.is_ascii_graphic() => json::read(input, file, sink),
@@ -207,10 +211,10 @@ fn plain(first: &[u8], input: impl Read, file: u32, sink: &mut dyn Sink) {
 fn is_proto(first: &[u8]) -> bool {
     match first {
         [0, ..] => true,
-        [proto::RESOURCE_SPANS, b'{' | b'\n' | b'\r' | b' ', third, ..] => {
+        [wire::RESOURCE_SPANS, b'{' | b'\n' | b'\r' | b' ', third, ..] => {
             matches!(third, 0x0a | 0x12) && first[1] != b'\n'
         }
-        [proto::RESOURCE_SPANS, _, ..] => true,
+        [wire::RESOURCE_SPANS, _, ..] => true,
         _ => false,
     }
 }
