@@ -79,6 +79,13 @@ impl Core {
         ));
     }
 
+    /// Counts a journey's span that was sampled out. Steps are not counted: most of them are not traced.
+    pub(crate) fn sampled_out(&self, name: SpanName) {
+        if name.is_journey() {
+            self.stats.span(Reason::SampledOut);
+        }
+    }
+
     /// Says a message with the next tick.
     pub(crate) fn say_later(&self, message: String) {
         self.warnings.push(message);

@@ -119,7 +119,7 @@ where
                 state.open(id, site, decision, record);
             }
             Verdict::SampledOut => {
-                state.core.stats.span(Reason::SampledOut);
+                state.core.sampled_out(name);
                 state.table.insert(id, Entry::SampledOut(name));
             }
             Verdict::Refused(reason) => {

@@ -102,7 +102,7 @@ impl LayerState {
         match self.decide(name, parent, &|each| self.walk_from(dispatch, start.as_ref(), each)) {
             Verdict::Build(decision) => Admission::Build(Ticket(Some(decision))),
             Verdict::SampledOut => {
-                self.core.stats.span(Reason::SampledOut);
+                self.core.sampled_out(name);
                 Admission::Out(self.placeholders.get(name, dispatch))
             }
             Verdict::Refused(reason) => {

@@ -79,7 +79,7 @@ reasons! {
     /// The pipeline had been shut down, or its time to flush ran out.
     Shutdown = "shutdown", Dropped;
 
-    /// A span that was sampled out (it never began).
+    /// An `llm_request` or `llm_core` that was sampled out (it never began).
     SampledOut = "sampled_out", Noted;
     /// An event where the lifecycle does not allow it; exported as it is.
     IllegalOrder = "illegal_order", Noted;

@@ -1,7 +1,7 @@
 //! Beside other layers: nobody loses a callsite, nobody sees a span twice.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use journey_layer::macros::*;
 use journey_layer::testing::Capture;
@@ -49,6 +49,12 @@ impl MakeWriter<'_> for Printed {
     }
 }
 
+/// What `tracing` remembers of a callsite is the whole process's: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn one_journey() {
     let api = journey_span!(scope = "vllm.api", request_id = "cmpl-1");
     journey_event!(&api, ARRIVED);
@@ -70,6 +76,7 @@ fn assert_one_journey(capture: &Capture) {
 
 #[test]
 fn fmt_shows_journeys_and_everything_else() {
+    let _alone = alone();
     let (capture, printed) = (Capture::default(), Printed::default());
     let subscriber = Registry::default().with(printed.layer()).with(capture.layer());
     tracing::subscriber::with_default(subscriber, || {
@@ -85,6 +92,7 @@ fn fmt_shows_journeys_and_everything_else() {
 
 #[test]
 fn a_filter_on_another_layer_does_not_switch_journeys_off() {
+    let _alone = alone();
     let (capture, printed) = (Capture::default(), Printed::default());
     let subscriber = Registry::default()
         .with(printed.layer().with_filter(EnvFilter::new("error,somebody=trace")))
@@ -100,6 +108,7 @@ fn a_filter_on_another_layer_does_not_switch_journeys_off() {
 
 #[test]
 fn a_global_filter_switches_journeys_off_and_nothing_is_counted_wrong() {
+    let _alone = alone();
     let capture = Capture::default();
     let subscriber = Registry::default().with(LevelFilter::ERROR).with(capture.layer());
     tracing::subscriber::with_default(subscriber, one_journey);
@@ -109,6 +118,7 @@ fn a_global_filter_switches_journeys_off_and_nothing_is_counted_wrong() {
 
 #[test]
 fn journeys_and_the_users_own_spans_parent_each_other() {
+    let _alone = alone();
     let own = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(own.clone()).build();
     let capture = Capture::default();
@@ -131,6 +141,7 @@ fn journeys_and_the_users_own_spans_parent_each_other() {
 
 #[test]
 fn an_explicit_parent_in_the_users_layer_is_found_without_context_activation() {
+    let _alone = alone();
     let provider = SdkTracerProvider::builder().with_simple_exporter(InMemorySpanExporter::default()).build();
     let capture = Capture::default();
     let subscriber = Registry::default()
@@ -152,6 +163,7 @@ fn an_explicit_parent_in_the_users_layer_is_found_without_context_activation() {
 
 #[test]
 fn sampled_out_journeys_are_hidden_from_the_users_layer_too() {
+    let _alone = alone();
     let own = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(own.clone()).build();
     let capture = Capture::new(journey_layer::Journey::builder().sample_rate(0.0));

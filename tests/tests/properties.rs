@@ -109,7 +109,7 @@ fn run(request: &Request, number: usize) {
                 let future = pin!(async { std::panic::panic_any(()) }.in_journey(api.clone()));
                 let _: std::task::Poll<()> = future.poll(&mut Context::from_waker(Waker::noop()));
             });
-            std::panic::catch_unwind(handler).unwrap_err();
+            std::panic::catch_unwind(handler).expect_err("it panics");
         }
         End::StreamRead | End::StreamDropped => {
             let mut stream = pin!(futures_util::stream::iter([1, 2]).in_journey(api.clone()));

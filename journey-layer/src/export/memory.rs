@@ -11,9 +11,17 @@ use crate::export::lane::{Accepted, Local, Outcome};
 /// Finished spans in memory; every clone reads the same ones. Made by [`Exporter::memory`].
 ///
 /// Nothing bounds it: for tests, not for servers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Memory {
     spans: Arc<Mutex<Vec<SpanData>>>,
+    /// The same for all clones: they are one destination.
+    label: Arc<str>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { spans: Arc::default(), label: unique("memory").into() }
+    }
 }
 
 impl Memory {
@@ -37,6 +45,7 @@ impl Local for Memory {
 
 impl From<Memory> for Exporter {
     fn from(memory: Memory) -> Self {
-        Destination::local(unique("memory"), |_| Ok(memory)).prompt().into()
+        let label = memory.label.clone();
+        Destination::local(label.to_string(), |_| Ok(memory)).prompt().into()
     }
 }
