@@ -3,7 +3,7 @@
 //!
 //! Needs `chromedriver` and `chromium` (Debian: packages chromium-driver and chromium). `JOURNEY_SCREENSHOTS=DIR` keeps pictures.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says so by failing, or that it was skipped")]
+#![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod common;
 #[path = "common/server.rs"]
@@ -62,7 +62,7 @@ impl Browser {
         let Ok(mut driver) =
             Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).kill_on_drop(true).spawn()
         else {
-            eprintln!("skipped: no chromedriver here (Debian: apt-get install chromium chromium-driver)");
+            common::skipped("no chromedriver here (Debian: apt-get install chromium chromium-driver)");
             return None;
         };
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();

@@ -293,7 +293,7 @@ fn a_parent_may_stand_in_another_file() {
 fn the_python_engines_faults_are_found_where_its_traces_are_at_hand() {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/traces");
     if !dir.is_dir() {
-        eprintln!("skipped: no {} here", dir.display());
+        common::skipped(&format!("no {} here", dir.display()));
         return;
     }
     let expected: &[Expected] = &[

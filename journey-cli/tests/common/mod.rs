@@ -11,6 +11,11 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 pub(crate) use trace::*;
 
+/// Says that a test has nothing to work with. The harness shows no output of tests that pass, but for what is written past it.
+pub(crate) fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
 /// A file in a directory of its own.
 pub(crate) fn file(name: &str, content: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
