@@ -93,7 +93,8 @@ pub struct Progress {
 
 /// One way of saying what happens to a request.
 ///
-/// Progress comes as a closure: as in an engine, who does not record it does not compute it.
+/// Progress comes as a closure: as in an engine, who does not record it does not compute it. The methods are inlined
+/// without exception, so that a macro's expansion stands in the midst of its caller's code, as it does in an engine.
 pub trait Vocabulary {
     /// An open span. It ends when it is dropped.
     type Span;

@@ -48,6 +48,7 @@ fn core_event(span: &Span, name: &'static str, ident: &'static str, progress: Pr
 impl Vocabulary for Fastrace {
     type Span = Span;
 
+    #[inline(always)]
     fn request(&self, request: &Request) -> Span {
         let context = SpanContext::random().sampled(self.sampled);
         Span::root("llm_request", context).with_properties(|| -> [Property; 7] {
@@ -63,22 +64,27 @@ impl Vocabulary for Fastrace {
         })
     }
 
+    #[inline(always)]
     fn sequence(&self, request: &Request, parent: &Span) -> Span {
         Span::enter_with_parent("llm_core", parent).with_property(|| ("gen_ai.request.id", request.sequence_id.clone()))
     }
 
+    #[inline(always)]
     fn arrived(&self, span: &mut Span) {
         api_event(span, "api.ARRIVED");
     }
 
+    #[inline(always)]
     fn handed_off(&self, span: &mut Span) {
         api_event(span, "api.HANDOFF_TO_CORE");
     }
 
+    #[inline(always)]
     fn first_response(&self, span: &mut Span) {
         api_event(span, "api.FIRST_RESPONSE_FROM_CORE");
     }
 
+    #[inline(always)]
     fn usage(&self, span: &mut Span, request: &Request) {
         span.add_properties(|| {
             [
@@ -88,30 +94,37 @@ impl Vocabulary for Fastrace {
         });
     }
 
+    #[inline(always)]
     fn departed(&self, span: &mut Span) {
         api_event(span, "api.DEPARTED");
     }
 
+    #[inline(always)]
     fn queued(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.QUEUED", "QUEUED", progress(), None);
     }
 
+    #[inline(always)]
     fn scheduled(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.SCHEDULED", "SCHEDULED", progress(), Some(("schedule.kind", "FIRST".into())));
     }
 
+    #[inline(always)]
     fn first_token(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.FIRST_TOKEN", "FIRST_TOKEN", progress(), None);
     }
 
+    #[inline(always)]
     fn preempted(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.PREEMPTED", "PREEMPTED", progress(), None);
     }
 
+    #[inline(always)]
     fn resumed(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.SCHEDULED", "SCHEDULED", progress(), Some(("schedule.kind", "RESUME".into())));
     }
 
+    #[inline(always)]
     fn finished(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.FINISHED", "FINISHED", progress(), Some(("finish.status", "length".into())));
     }

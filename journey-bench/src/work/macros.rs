@@ -25,6 +25,7 @@ fn snapshot(progress: Progress) -> journey_layer::Progress {
 impl Vocabulary for Macros {
     type Span = Span;
 
+    #[inline(always)]
     fn request(&self, request: &Request) -> Span {
         journey_span!(
             scope = "vllm.api",
@@ -37,50 +38,62 @@ impl Vocabulary for Macros {
         )
     }
 
+    #[inline(always)]
     fn sequence(&self, request: &Request, parent: &Span) -> Span {
         journey_span!(scope = "vllm.scheduler", parent = parent, request_id = request.sequence_id)
     }
 
+    #[inline(always)]
     fn arrived(&self, span: &mut Span) {
         journey_event!(&*span, ARRIVED);
     }
 
+    #[inline(always)]
     fn handed_off(&self, span: &mut Span) {
         journey_event!(&*span, HANDOFF_TO_CORE);
     }
 
+    #[inline(always)]
     fn first_response(&self, span: &mut Span) {
         journey_event!(&*span, FIRST_RESPONSE_FROM_CORE);
     }
 
+    #[inline(always)]
     fn usage(&self, span: &mut Span, request: &Request) {
         journey_record!(&*span, prompt_tokens = request.prompt_tokens, completion_tokens = request.max_tokens);
     }
 
+    #[inline(always)]
     fn departed(&self, span: &mut Span) {
         journey_event!(&*span, DEPARTED);
     }
 
+    #[inline(always)]
     fn queued(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         journey_event!(&*span, QUEUED, ..snapshot(progress()));
     }
 
+    #[inline(always)]
     fn scheduled(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         journey_event!(&*span, SCHEDULED, ..snapshot(progress()));
     }
 
+    #[inline(always)]
     fn first_token(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         journey_event!(&*span, FIRST_TOKEN, ..snapshot(progress()));
     }
 
+    #[inline(always)]
     fn preempted(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         journey_event!(&*span, PREEMPTED, ..snapshot(progress()));
     }
 
+    #[inline(always)]
     fn resumed(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         journey_event!(&*span, SCHEDULED, ..snapshot(progress()));
     }
 
+    #[inline(always)]
     fn finished(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         journey_event!(&*span, FINISHED, status = length, ..snapshot(progress()));
     }

@@ -48,6 +48,7 @@ fn core_event(span: &mut Span, name: &'static str, ident: &'static str, progress
 impl Vocabulary for Sdk {
     type Span = Span;
 
+    #[inline(always)]
     fn request(&self, request: &Request) -> Span {
         self.api
             .span_builder("llm_request")
@@ -63,6 +64,7 @@ impl Vocabulary for Sdk {
             .start_with_context(&self.api, &Context::new())
     }
 
+    #[inline(always)]
     fn sequence(&self, request: &Request, parent: &Span) -> Span {
         self.scheduler
             .span_builder("llm_core")
@@ -73,47 +75,58 @@ impl Vocabulary for Sdk {
             )
     }
 
+    #[inline(always)]
     fn arrived(&self, span: &mut Span) {
         api_event(span, "api.ARRIVED");
     }
 
+    #[inline(always)]
     fn handed_off(&self, span: &mut Span) {
         api_event(span, "api.HANDOFF_TO_CORE");
     }
 
+    #[inline(always)]
     fn first_response(&self, span: &mut Span) {
         api_event(span, "api.FIRST_RESPONSE_FROM_CORE");
     }
 
+    #[inline(always)]
     fn usage(&self, span: &mut Span, request: &Request) {
         span.set_attribute(KeyValue::new("gen_ai.usage.prompt_tokens", int(request.prompt_tokens)));
         span.set_attribute(KeyValue::new("gen_ai.usage.completion_tokens", int(request.max_tokens)));
     }
 
+    #[inline(always)]
     fn departed(&self, span: &mut Span) {
         api_event(span, "api.DEPARTED");
     }
 
+    #[inline(always)]
     fn queued(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.QUEUED", "QUEUED", progress(), None);
     }
 
+    #[inline(always)]
     fn scheduled(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.SCHEDULED", "SCHEDULED", progress(), Some(KeyValue::new("schedule.kind", "FIRST")));
     }
 
+    #[inline(always)]
     fn first_token(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.FIRST_TOKEN", "FIRST_TOKEN", progress(), None);
     }
 
+    #[inline(always)]
     fn preempted(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.PREEMPTED", "PREEMPTED", progress(), None);
     }
 
+    #[inline(always)]
     fn resumed(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.SCHEDULED", "SCHEDULED", progress(), Some(KeyValue::new("schedule.kind", "RESUME")));
     }
 
+    #[inline(always)]
     fn finished(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event(span, "journey.FINISHED", "FINISHED", progress(), Some(KeyValue::new("finish.status", "length")));
     }

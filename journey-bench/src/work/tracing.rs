@@ -45,6 +45,7 @@ macro_rules! core_event {
 impl<const CLOCK: bool> Vocabulary for Tracing<CLOCK> {
     type Span = Span;
 
+    #[inline(always)]
     fn request(&self, request: &Request) -> Span {
         tracing::span!(
             target: "vllm.api",
@@ -62,6 +63,7 @@ impl<const CLOCK: bool> Vocabulary for Tracing<CLOCK> {
         )
     }
 
+    #[inline(always)]
     fn sequence(&self, request: &Request, parent: &Span) -> Span {
         tracing::span!(
             target: "vllm.scheduler",
@@ -72,47 +74,58 @@ impl<const CLOCK: bool> Vocabulary for Tracing<CLOCK> {
         )
     }
 
+    #[inline(always)]
     fn arrived(&self, span: &mut Span) {
         api_event!(span, "api.ARRIVED");
     }
 
+    #[inline(always)]
     fn handed_off(&self, span: &mut Span) {
         api_event!(span, "api.HANDOFF_TO_CORE");
     }
 
+    #[inline(always)]
     fn first_response(&self, span: &mut Span) {
         api_event!(span, "api.FIRST_RESPONSE_FROM_CORE");
     }
 
+    #[inline(always)]
     fn usage(&self, span: &mut Span, request: &Request) {
         span.record("gen_ai.usage.prompt_tokens", int(request.prompt_tokens));
         span.record("gen_ai.usage.completion_tokens", int(request.max_tokens));
     }
 
+    #[inline(always)]
     fn departed(&self, span: &mut Span) {
         api_event!(span, "api.DEPARTED");
     }
 
+    #[inline(always)]
     fn queued(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "QUEUED", progress);
     }
 
+    #[inline(always)]
     fn scheduled(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "SCHEDULED", progress, "schedule.kind" = "FIRST");
     }
 
+    #[inline(always)]
     fn first_token(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "FIRST_TOKEN", progress);
     }
 
+    #[inline(always)]
     fn preempted(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "PREEMPTED", progress);
     }
 
+    #[inline(always)]
     fn resumed(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "SCHEDULED", progress, "schedule.kind" = "RESUME");
     }
 
+    #[inline(always)]
     fn finished(&self, span: &mut Span, progress: impl Fn() -> Progress) {
         core_event!(span, "FINISHED", progress, "finish.status" = "length");
     }
