@@ -267,6 +267,7 @@ async fn metrics_count_what_happened() {
     drop(server.post(COMPLETIONS, &stream).send().await.expect("an answer"));
     until("the client is seen to be gone", || server.capture.spans().len() == 6).await;
     server.gate.release();
+    server.journeys().await;
     server.assert_core_is_idle().await;
     let response = server.http.get(format!("{}/metrics", server.url)).send().await.expect("an answer");
     assert!(response.headers()["content-type"].to_str().expect("text").starts_with("application/openmetrics-text"));

@@ -79,23 +79,23 @@ async fn a_core_that_dies_fails_its_requests_alone_and_is_taken_back() {
     let body = json!({"prompt": "a", "max_tokens": 400, "stream": true});
     dying.gate.allow(5);
     living.gate.allow(5);
-    let streams: Vec<_> = (0..2)
-        .map(|_| {
-            let request = server.post(COMPLETIONS, &body);
-            tokio::spawn(async move { request.send().await.expect("an answer").text().await.expect("a whole stream") })
-        })
-        .collect();
-    until("both stream", || dying.core.stats().num_steps == 5 && living.core.stats().num_steps == 5).await;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let mut response = server.post(COMPLETIONS, &body).send().await.expect("an answer");
+        // Before it has begun, a sequence is tried on another core.
+        let chunk = response.chunk().await.expect("a connection").expect("a first chunk");
+        streams.push((chunk, response));
+    }
+    until("each core has one", || [&dying, &living].iter().all(|host| host.core.stats().num_steps > 0)).await;
     let port = dying.port;
     dying.kill();
     until("it was noticed", || server.pool().num_up() == 1).await;
     living.gate.release();
-    let mut failed = 0;
-    for stream in streams {
-        let text = stream.await.expect("no panic");
-        failed += usize::from(text.contains("is gone"));
+    let mut texts = Vec::new();
+    for (chunk, response) in streams {
+        texts.push(String::from_utf8_lossy(&chunk).into_owned() + &response.text().await.expect("a whole stream"));
     }
-    assert_eq!(failed, 1);
+    assert_eq!(texts.iter().filter(|text| text.contains("is gone")).count(), 1, "{texts:?}");
     assert_eq!(server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 3})).await.0, 200);
 
     let returned = RemoteCoreHost::start(port);

@@ -1,9 +1,13 @@
 //! An engine core behind gRPC that can be killed.
 
+use std::time::Duration;
+
 use example_engine::engine::{EngineConfig, EngineCore};
 use example_engine::grpc::serve_core;
 
 use super::{Gate, ScriptedRunner, Setup};
+
+const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// A core that is served from a runtime of its own. Killed, its connections break as those of a killed process do.
 pub struct RemoteCoreHost {
@@ -39,22 +43,20 @@ impl RemoteCoreHost {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Breaks every connection at once.
+    /// Breaks every connection, and only then lets the orphaned core go on.
     pub fn kill(mut self) {
-        self.stop();
-        // The orphaned core is not to hang in a step.
-        self.gate.release();
-    }
-
-    fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // Waits until its threads have stopped, which an async context may not do by itself.
+            std::thread::spawn(move || runtime.shutdown_timeout(SHUTDOWN)).join().expect("no panic");
         }
+        self.gate.release();
     }
 }
 
 impl Drop for RemoteCoreHost {
     fn drop(&mut self) {
-        self.stop();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
