@@ -15,7 +15,6 @@ use crate::clock;
 use crate::core::Core;
 use crate::decide::Verdict;
 use crate::layer_state::LayerState;
-use crate::stats::Reason;
 use crate::table::Entry;
 use crate::ticket;
 use crate::visitor::{Fields, Pending};
