@@ -14,7 +14,7 @@ use crate::clock;
 use crate::config::LayerConfig;
 use crate::duplicates::{Duplicates, Seen};
 use crate::layer_state::LayerState;
-use crate::lifecycle::LiveSpan;
+use crate::lifecycle::{Ending, LiveSpan};
 use crate::pool::RecordPool;
 use crate::sink::Sink;
 use crate::stats::{Count, Reason, Stats};
@@ -139,15 +139,19 @@ impl Core {
         let now = clock::monotonic_ns();
         let keys = live.keys;
         let site = live.site;
+        let ending = live.ending;
         let (record, added) = live.finish(now);
         if let Some(terminal) = added {
             self.stats.event_started();
             self.stats.span(Reason::TerminalAdded);
-            self.warn(
-                site,
-                Reason::TerminalAdded,
-                format_args!("closed without a terminal event, {} was added", terminal.ident()),
-            );
+            // A client that goes away in the middle of `in_journey`'s body is nobody's mistake.
+            if ending != Ending::ClientDisconnect {
+                self.warn(
+                    site,
+                    Reason::TerminalAdded,
+                    format_args!("closed without a terminal event, {} was added", terminal.ident()),
+                );
+            }
         }
         if let Some(key) = keys.request {
             self.duplicates.release(key);
