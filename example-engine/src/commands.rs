@@ -28,6 +28,7 @@ pub async fn serve(args: &ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
         file: &args.telemetry.journeys,
         console: true,
         memory: None,
+        receiver: None,
         step_sample_rate: args.engine.step_tracing_sample_rate,
     })?;
     let front = Front::load(&args.engine, args.served_model_name.as_deref())?;
@@ -64,6 +65,7 @@ pub async fn core(args: &CoreArgs) -> Result<ExitCode, Box<dyn Error>> {
         file: &args.telemetry.journeys,
         console: false,
         memory: None,
+        receiver: None,
         step_sample_rate: args.engine.step_tracing_sample_rate,
     })?;
     let core = Front::load(&args.engine, None)?.start_core(&args.engine)?;

@@ -114,6 +114,9 @@ pub struct DemoArgs {
     /// Print no journey as a tree.
     #[arg(long)]
     pub quiet: bool,
+    /// Show the journeys on a live page, and keep it up until Ctrl-C.
+    #[arg(long)]
+    pub view: bool,
     /// The engine. Its KV cache is small by default, so that there is something to see.
     #[command(flatten)]
     pub engine: EngineArgs,

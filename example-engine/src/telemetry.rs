@@ -12,7 +12,7 @@ use journey_layer::opentelemetry::trace::{Span as _, Tracer, TracerProvider};
 use journey_layer::opentelemetry::{Context, KeyValue, propagation::TextMapPropagator};
 use journey_layer::opentelemetry_sdk::propagation::TraceContextPropagator;
 use journey_layer::opentelemetry_sdk::trace::SdkTracerProvider;
-use journey_layer::{BuildError, Carrier, Exporter, FlushError, Journey, JourneyStats, tracing};
+use journey_layer::{BuildError, Carrier, Exporter, FlushError, Journey, JourneyStats, Protocol, tracing};
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -35,6 +35,8 @@ pub struct Options<'a> {
     pub console: bool,
     /// Keep them in memory as well.
     pub memory: Option<journey_layer::Memory>,
+    /// Send them to this OTLP/HTTP receiver as well, whatever the environment says.
+    pub receiver: Option<String>,
     /// Share of scheduler steps that are traced, 0 to 1.
     pub step_sample_rate: f64,
 }
@@ -77,12 +79,15 @@ impl Telemetry {
                 builder = builder.exporter(Exporter::console());
             }
         }
+        // An exporter that is given takes the place of the environment's.
+        if from_environment && (options.memory.is_some() || options.receiver.is_some()) {
+            builder = builder.exporter(Exporter::otlp());
+        }
         if let Some(memory) = options.memory {
-            // An exporter that is given takes the place of the environment's.
-            if from_environment {
-                builder = builder.exporter(Exporter::otlp());
-            }
             builder = builder.exporter(memory);
+        }
+        if let Some(receiver) = options.receiver {
+            builder = builder.exporter(Exporter::otlp().endpoint(receiver).protocol(Protocol::HttpProtobuf));
         }
         let journey = builder.build()?;
         let logs = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_filter(filter);

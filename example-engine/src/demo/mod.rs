@@ -2,6 +2,7 @@
 
 mod load_mix;
 mod report;
+mod view;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -23,6 +24,7 @@ use crate::startup::Front;
 use crate::telemetry::{DoTracing, Options, Telemetry, recorded};
 use load_mix::{Outcome, Shapes, plan};
 use report::Journeys;
+use view::View;
 
 /// Full-length sequences that the demo's KV cache holds: fewer than run at once, so that some are preempted.
 const SEQUENCES_IN_CACHE: usize = 2;
@@ -36,11 +38,13 @@ const MAX_NUM_BATCHED_TOKENS: usize = 48;
 /// # Errors
 /// Something does not start.
 pub async fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let view = if args.view { Some(View::open().await?) } else { None };
     let memory = Exporter::memory();
     let telemetry = Telemetry::start(Options {
         file: &args.telemetry.journeys,
         console: !args.quiet,
         memory: Some(memory.clone()),
+        receiver: view.as_ref().map(|view| view.receiver.clone()),
         step_sample_rate: args.engine.step_tracing_sample_rate,
     })?;
     let front = Front::load(&args.engine, None)?;
@@ -78,6 +82,10 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
     failures.extend(journeys.faults());
     failures.extend(unaccounted(&stats, args.replay_do_tracing));
     show(args, &outcomes, &journeys, &stats, &failures)?;
+    if let Some(view) = view {
+        writeln!(io::stdout(), "the journeys are shown on {} until Ctrl-C", view.page)?;
+        tokio::signal::ctrl_c().await?;
+    }
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
