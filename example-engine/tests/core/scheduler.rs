@@ -1,8 +1,6 @@
 //! The scheduler and its KV cache, with a model that is a hash.
 
-mod core_support;
-
-use core_support::{SlotRunner, assert_blocks_accounted_for, oracle, request};
+use crate::support::{SlotRunner, assert_blocks_accounted_for, oracle, request};
 use example_engine::engine::{EngineConfig, EngineError, FinishReason, Scheduler, SchedulingPolicy};
 use example_engine::model_runner::{ModelRunner, SchedulerOutput};
 

@@ -1,8 +1,6 @@
 //! Random requests, aborts and failures: whatever comes, blocks are accounted for and every sequence ends right.
 
-mod core_support;
-
-use core_support::{SlotRunner, assert_blocks_accounted_for, oracle, request};
+use crate::support::{SlotRunner, assert_blocks_accounted_for, oracle, request};
 use example_engine::engine::{EngineConfig, EngineCoreRequest, FinishReason, Scheduler, SchedulingPolicy};
 use example_engine::model_runner::ModelRunner;
 use proptest::prelude::*;
