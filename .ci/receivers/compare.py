@@ -1,8 +1,8 @@
 """Compares what third-party receivers got with what the file exporter of the same run wrote, field by field.
 
-    compare.py EXPORT_JOURNEYS
+    compare.py PROGRAM [ARGUMENT ..]
 
-For every way (receiver, protocol, compression) the program EXPORT_JOURNEYS runs once, exporting over OTLP and to a file.
+For every way (receiver, protocol, compression) PROGRAM runs once, exporting over OTLP and to the file that is its last argument.
 """
 
 import os
@@ -40,7 +40,7 @@ def export(program, endpoint, protocol, compression, file):
         "OTEL_SERVICE_NAME": "receivers",
         "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=ci,note=a%2Cb",
     }
-    subprocess.run([program, file], env=env, timeout=RUN_SECONDS, check=True)
+    subprocess.run([*program, file], env=env, timeout=RUN_SECONDS, check=True)
 
 
 def check(program, receiver, protocol, compression, folder):
@@ -63,7 +63,7 @@ def check(program, receiver, protocol, compression, folder):
 
 def main():
     sys.stdout.reconfigure(line_buffering=True)
-    program = os.path.abspath(sys.argv[1])
+    program = [os.path.abspath(sys.argv[1]), *sys.argv[2:]]
     failed = 0
     for receiver, protocol, compression in WAYS:
         way = f"{receiver.__name__}, {protocol}, {compression}"

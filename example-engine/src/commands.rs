@@ -25,7 +25,7 @@ pub const FLUSH: Duration = Duration::from_secs(10);
 /// Something does not start, or journeys could not be delivered.
 pub async fn serve(args: &ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
     let telemetry = Telemetry::start(Options {
-        file: &args.telemetry.journeys,
+        file: args.telemetry.journeys.as_deref(),
         console: true,
         memory: None,
         receiver: None,
@@ -62,7 +62,7 @@ pub async fn serve(args: &ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
 /// Something does not start, or journeys could not be delivered.
 pub async fn core(args: &CoreArgs) -> Result<ExitCode, Box<dyn Error>> {
     let telemetry = Telemetry::start(Options {
-        file: &args.telemetry.journeys,
+        file: args.telemetry.journeys.as_deref(),
         console: false,
         memory: None,
         receiver: None,

@@ -212,9 +212,9 @@ pub struct EngineArgs {
 /// Flags about journeys.
 #[derive(Clone, Debug, Args)]
 pub struct TelemetryArgs {
-    /// OTLP-JSON file that journeys are appended to, where no OTLP endpoint is set.
-    #[arg(long, value_name = "FILE", default_value = "journeys.jsonl")]
-    pub journeys: PathBuf,
+    /// OTLP-JSON file that journeys are appended to; without an OTLP endpoint, `journeys.jsonl` if none is named.
+    #[arg(long, value_name = "FILE")]
+    pub journeys: Option<PathBuf>,
 }
 
 impl ServeArgs {

@@ -26,11 +26,14 @@ const DESTINATIONS: [&str; 3] =
 /// Log lines of this crate and warnings of others; journeys have their own way out.
 const LOGS: &str = "warn,example_engine=info,vllm.api=off,vllm.scheduler=off,vllm.llm_engine=off";
 
+/// Where journeys go when nothing says otherwise.
+const DEFAULT_FILE: &str = "journeys.jsonl";
+
 /// What is to be done with journeys.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// The OTLP-JSON file, where the environment names no other destination.
-    pub file: &'a Path,
+    /// The OTLP-JSON file. Without one, `journeys.jsonl` where the environment names no other destination.
+    pub file: Option<&'a Path>,
     /// Print each journey as a tree.
     pub console: bool,
     /// Keep them in memory as well.
@@ -73,15 +76,17 @@ impl Telemetry {
         };
         let mut builder = Journey::builder().step_sample_rate(options.step_sample_rate);
         let from_environment = DESTINATIONS.iter().any(|name| env::var_os(name).is_some_and(|value| !value.is_empty()));
-        if !from_environment {
-            builder = builder.exporter(Exporter::file(options.file));
-            if options.console {
-                builder = builder.exporter(Exporter::console());
-            }
-        }
+        let default_file = (!from_environment).then(|| Path::new(DEFAULT_FILE));
+        let file = options.file.or(default_file);
         // An exporter that is given takes the place of the environment's.
-        if from_environment && (options.memory.is_some() || options.receiver.is_some()) {
+        if from_environment && (file.is_some() || options.memory.is_some() || options.receiver.is_some()) {
             builder = builder.exporter(Exporter::otlp());
+        }
+        if let Some(file) = file {
+            builder = builder.exporter(Exporter::file(file));
+        }
+        if options.console && !from_environment {
+            builder = builder.exporter(Exporter::console());
         }
         if let Some(memory) = options.memory {
             builder = builder.exporter(memory);

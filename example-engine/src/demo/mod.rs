@@ -41,7 +41,7 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
     let view = if args.view { Some(View::open().await?) } else { None };
     let memory = Exporter::memory();
     let telemetry = Telemetry::start(Options {
-        file: &args.telemetry.journeys,
+        file: args.telemetry.journeys.as_deref(),
         console: !args.quiet,
         memory: Some(memory.clone()),
         receiver: view.as_ref().map(|view| view.receiver.clone()),
@@ -57,7 +57,8 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
         model: front.card,
         limits: Limits {
             max_body_bytes: 1 << 20,
-            max_waiting_requests: args.concurrency as usize,
+            // A client that has gone keeps its place until the server sees that; its successor may come before.
+            max_waiting_requests: 2 * args.concurrency as usize,
             header_timeout: HEADER_TIMEOUT,
             request_timeout: Duration::from_secs(120),
         },
