@@ -92,6 +92,7 @@ fn train(config: ModelConfig, tokens: &[u32], args: &Args) -> Result<Llama, Stri
     let device = Device::flex().autodiff();
     device.seed(args.seed);
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(args.seed);
+    let bos = config.bos_token_id.ok_or("the model has no beginning token")?;
     let mut llama = Llama { model: LlamaModel::init(&config, &device), config };
     println!("{} parameters", llama.model.num_params());
     let mut optimizer: ModuleOptimizer = AdamWConfig::new()
@@ -104,9 +105,8 @@ fn train(config: ModelConfig, tokens: &[u32], args: &Args) -> Result<Llama, Stri
     let started = Instant::now();
     let mut average = None;
     for step in 0..args.steps {
-        // Long contexts only at the end: attention over them costs more, and takes little to learn.
-        let (batch, len) = if step < args.steps * 85 / 100 { (8, CONTEXT / 2) } else { (4, CONTEXT) };
-        let loss = loss(&llama, &windows(training, batch, len, &mut rng), batch, len, &device);
+        let (batch, len) = shape(step, args.steps);
+        let loss = loss(&llama, &windows(training, bos, batch, len, &mut rng), batch, len, &device);
         let value = loss.clone().into_scalar::<f32>();
         if !value.is_finite() {
             return Err(format!("the loss is {value} at step {step}"));
@@ -124,9 +124,19 @@ fn train(config: ModelConfig, tokens: &[u32], args: &Args) -> Result<Llama, Stri
     }
     llama.model = llama.model.valid();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(args.seed);
-    let held_back = loss(&llama, &windows(validation, 8, CONTEXT, &mut rng), 8, CONTEXT, &Device::flex());
+    let held_back = loss(&llama, &windows(validation, bos, 8, CONTEXT, &mut rng), 8, CONTEXT, &Device::flex());
     println!("loss on held-back stories: {:.3}", held_back.into_scalar::<f32>());
     Ok(llama)
+}
+
+/// Sequences in a step, and tokens in each. First little more than one story, where there is nothing else to look up a
+/// name in; long contexts come at the end, because attention over them costs more and they take little to learn.
+fn shape(step: usize, steps: usize) -> (usize, usize) {
+    match step * 100 / steps.max(1) {
+        0..60 => (16, CONTEXT / 4),
+        60..85 => (8, CONTEXT / 2),
+        _ => (4, CONTEXT),
+    }
 }
 
 /// Mean cross-entropy of each next token.
@@ -140,12 +150,15 @@ fn loss(llama: &Llama, windows: &[u32], batch: usize, len: usize, device: &Devic
     CrossEntropyLossConfig::new().init(device).forward(llama.logits(hidden), targets)
 }
 
-/// `batch` pieces of `len + 1` tokens from random places.
-fn windows(tokens: &[u32], batch: usize, len: usize, rng: &mut Xoshiro256PlusPlus) -> Vec<u32> {
+/// `batch` pieces of `len + 1` tokens, each from the beginning of a random text, as the engine sees them.
+fn windows(tokens: &[u32], bos: u32, batch: usize, len: usize, rng: &mut Xoshiro256PlusPlus) -> Vec<u32> {
     let last = tokens.len().saturating_sub(len + 1);
+    let is_begin = |start: &usize| tokens[*start] == bos;
     (0..batch)
         .flat_map(|_| {
-            let start = rng.random_range(0..=last);
+            let somewhere = rng.random_range(0..=last);
+            // The corpus begins with a text; the held-back part may begin in the midst of one.
+            let start = (0..=somewhere).rev().find(is_begin).unwrap_or(0);
             &tokens[start..start + len + 1]
         })
         .copied()

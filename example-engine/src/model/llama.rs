@@ -70,29 +70,31 @@ pub struct Mlp {
 }
 
 impl LlamaModel {
-    /// Parameters drawn at random: normal with deviation 0.02, less in front of the residual sums.
+    /// Parameters drawn at random, of a size that keeps that of what they are applied to, less in front of the residual sums.
     pub fn init(config: &ModelConfig, device: &Device) -> Self {
         let hidden = config.hidden_size;
         let normal = |std| Initializer::Normal { mean: 0.0, std };
-        let residual = 0.02 / (2.0 * config.num_hidden_layers as f64).sqrt();
-        let linear =
-            |from, to, std| LinearConfig::new(from, to).with_bias(false).with_initializer(normal(std)).init(device);
+        let residual = (2.0 * config.num_hidden_layers as f64).powf(-0.5);
+        let linear = |from: usize, to, scale: f64| {
+            let std = scale * (from as f64).powf(-0.5);
+            LinearConfig::new(from, to).with_bias(false).with_initializer(normal(std)).init(device)
+        };
         let norm = || RmsNormConfig::new(hidden).with_epsilon(config.rms_norm_eps).init(device);
         let (queries, keys) =
             (config.num_attention_heads * config.head_size(), config.num_kv_heads() * config.head_size());
         let layer = |_| DecoderLayer {
             input_layernorm: norm(),
             self_attn: SelfAttention {
-                q_proj: linear(hidden, queries, 0.02),
-                k_proj: linear(hidden, keys, 0.02),
-                v_proj: linear(hidden, keys, 0.02),
+                q_proj: linear(hidden, queries, 1.0),
+                k_proj: linear(hidden, keys, 1.0),
+                v_proj: linear(hidden, keys, 1.0),
                 o_proj: linear(queries, hidden, residual),
                 head_dim: config.head_size(),
             },
             post_attention_layernorm: norm(),
             mlp: Mlp {
-                gate_proj: linear(hidden, config.intermediate_size, 0.02),
-                up_proj: linear(hidden, config.intermediate_size, 0.02),
+                gate_proj: linear(hidden, config.intermediate_size, 1.0),
+                up_proj: linear(hidden, config.intermediate_size, 1.0),
                 down_proj: linear(config.intermediate_size, hidden, residual),
             },
         };
