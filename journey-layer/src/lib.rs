@@ -1,4 +1,66 @@
 //! Journey tracing for LLM inference engines: a `tracing` layer that exports each request as two OpenTelemetry spans.
+//!
+//! A *journey* is an `llm_request` span in the instrumentation scope `vllm.api` and, for each sequence of the request, an
+//! `llm_core` span in `vllm.scheduler` below it. Events on them (`api.ARRIVED`, `journey.SCHEDULED`, ..) say where the time
+//! went, under the names that vLLM gave them.
+//!
+//! ```
+//! use journey_layer::tracing::Span;
+//! use journey_layer::{Carrier, Progress, handoff, journey_span, macros::*};
+//!
+//! #[journey_span(scope = "vllm.api", request_id = id, headers = headers)]
+//! async fn completions(id: &str, headers: &Carrier) {
+//!     journey_event!(ARRIVED);
+//!     // The carrier crosses to the engine core, in this process or another.
+//!     let sequence = waiting(id, &handoff(&Span::current()));
+//!     journey_event!(HANDOFF_TO_CORE);
+//!     journey_event!(&sequence, SCHEDULED, ..Progress::new().step(1).prefill(0, 12));
+//!     journey_event!(&sequence, FINISHED, status = stopped);
+//!     journey_event!(DEPARTED);
+//! }
+//!
+//! fn waiting(id: &str, carrier: &Carrier) -> Span {
+//!     let sequence = journey_span!(scope = "vllm.scheduler", request_id = id, carrier = carrier);
+//!     journey_event!(&sequence, QUEUED);
+//!     sequence
+//! }
+//!
+//! let capture = journey_layer::testing::capture();
+//! # fn block_on<F: Future>(future: F) -> F::Output {
+//! #     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+//! #     let mut future = std::pin::pin!(future);
+//! #     loop {
+//! #         if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
+//! #             return output;
+//! #         }
+//! #     }
+//! # }
+//! block_on(completions("cmpl-1", &Carrier::new()));
+//! assert_eq!(capture.spans().len(), 2);
+//! ```
+//!
+//! # Installing
+//!
+//! - Alone: [`init()`], or [`Builder::install`] for settings of one's own. Keep the [`Journey`] it returns until the end of
+//!   `main`.
+//! - Beside other layers: [`Journey::builder`], then `registry().with(fmt::layer()).with(journey.layer())`.
+//! - Where spans go: the `OTEL_*` environment variables, or an [`Exporter`]. `docs/configuration.md` has them all.
+//! - In tests: [`testing::capture`].
+//!
+//! # Instrumenting
+//!
+//! - [`#[journey_span]`](macro@journey_span) on the function that answers a request; [`macros::journey_span!`] for a span
+//!   that no function bounds. [`handoff`] carries the journey to the engine core.
+//! - [`journey_event!`] with [`Progress`] and [`journey_record!`] say what happens; they are checked against the schema while
+//!   compiling.
+//! - [`InJourney::in_journey`] ends the span with a streamed response.
+//! - [`is_recorded`] before gathering what is dear. A sampled-out journey costs some nanoseconds and builds nothing.
+//!
+//! # What it promises
+//!
+//! Two scopes and no third, one `llm_request` a journey, one terminal event a span, whatever is cancelled, panics or is
+//! forgotten. It never panics, blocks or fails a request ([`OnDuplicate::Panic`] is for tests); what does not arrive is counted
+//! under a [`Reason`] in [`Journey::stats`], and warned of once.
 
 extern crate self as journey_layer;
 

@@ -338,3 +338,27 @@ impl Fingerprint {
         settings.into_iter().find(|(_, differs)| *differs).map_or("nothing", |(name, _)| name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const REFERENCE: &str = include_str!("../../../docs/configuration.md");
+
+    #[test]
+    fn the_reference_lists_the_variables_that_are_read_and_no_others() {
+        let read = Arc::new(Mutex::new(BTreeSet::new()));
+        let asked = read.clone();
+        let environment = move |name: &str| {
+            asked.lock().insert(name.to_owned());
+            // The sampler's argument is read only for a sampler that has one.
+            (name == "OTEL_TRACES_SAMPLER").then(|| "traceidratio".to_owned())
+        };
+        Builder::default().environment(environment).resolve().unwrap();
+        let words = REFERENCE.split('`').filter(|word| word.starts_with("OTEL_"));
+        let listed: BTreeSet<_> = words.map(str::to_owned).collect();
+        assert_eq!(*read.lock(), listed);
+    }
+}
