@@ -50,7 +50,20 @@ async fn serve_writes_its_journeys_and_ends_with_0_at_sigterm() {
     let response = post(&server.url, &body).send().await.expect("an answer");
     assert_eq!(response.status().as_u16(), 200);
     let metrics = reqwest::get(format!("{}/metrics", server.url)).await.expect("an answer").text().await.expect("text");
-    assert!(metrics.contains("journey_spans{state=\"started\",reason=\"\"} 2"), "{metrics}");
+    let ledger = |series: &str| -> u64 {
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix(series)?.rsplit_once(' '));
+        lines.map(|(_, count)| count.parse::<u64>().expect("a count")).sum()
+    };
+    assert_eq!(ledger("journey_spans_total{state=\"started\"}"), 2, "{metrics}");
+    assert!(metrics.contains("journey_spans_total{state=\"dropped\",reason=\"queue_full\"} 0"), "{metrics}");
+    for name in ["spans", "events"] {
+        let settled = ["exported", "rejected", "dropped"];
+        let settled: u64 =
+            settled.iter().map(|state| ledger(&format!("journey_{name}_total{{state=\"{state}\""))).sum();
+        let started = ledger(&format!("journey_{name}_total{{state=\"started\""));
+        assert_eq!(started, settled + ledger(&format!("journey_live_{name}")), "{metrics}");
+    }
+    assert!(metrics.contains("journey_notes_total{reason=\"truncated\"} 0"), "{metrics}");
     let endless = json!({"prompt": "b", "max_tokens": 250, "ignore_eos": true, "n": 8, "stream": true});
     let mut stream = post(&server.url, &endless).send().await.expect("an answer");
     stream.chunk().await.expect("a chunk");

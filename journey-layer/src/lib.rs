@@ -85,6 +85,7 @@ mod interop;
 mod layer;
 mod layer_state;
 mod lifecycle;
+mod metrics;
 mod pipeline;
 mod placeholder;
 mod pool;

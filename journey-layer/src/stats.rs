@@ -238,12 +238,27 @@ impl JourneyStats {
     pub fn balances(&self) -> bool {
         self.spans.balances() && self.events.balances()
     }
+
+    /// [`Self::noted`] as a metric has it: every reason for a note, those with a zero as well, so that a rate sees the
+    /// first one.
+    pub fn notes(&self) -> impl Iterator<Item = (Reason, u64)> {
+        of_class(Class::Noted, &self.noted)
+    }
 }
 
 impl Ledger {
     /// Whether every one that started is accounted for.
     pub fn balances(&self) -> bool {
         self.started == self.exported + self.live + self.rejected() + self.dropped()
+    }
+
+    /// The counters as a metric has them, with the state and the reason for labels: `started`, `exported`, then
+    /// `rejected` and `dropped` for every reason, those with a zero as well, so that a rate sees the first one.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, Option<Reason>, u64)> {
+        let totals = [("started", None, self.started), ("exported", None, self.exported)];
+        let rejected = of_class(Class::Rejected, &self.rejected).map(|(reason, n)| ("rejected", Some(reason), n));
+        let dropped = of_class(Class::Dropped, &self.dropped).map(|(reason, n)| ("dropped", Some(reason), n));
+        totals.into_iter().chain(rejected).chain(dropped)
     }
 
     /// All that were rejected.
@@ -255,6 +270,11 @@ impl Ledger {
     pub fn dropped(&self) -> u64 {
         self.dropped.values().sum()
     }
+}
+
+fn of_class(class: Class, counts: &BTreeMap<Reason, u64>) -> impl Iterator<Item = (Reason, u64)> {
+    let reasons = Reason::ALL.iter().filter(move |reason| reason.class() == class);
+    reasons.map(|reason| (*reason, counts.get(reason).copied().unwrap_or(0)))
 }
 
 impl fmt::Display for Reason {

@@ -211,17 +211,25 @@ impl std::fmt::Debug for LedgerMetrics {
 impl Collector for LedgerMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let stats = (self.ledger)();
-        for (name, ledger) in [("journey_spans", &stats.spans), ("journey_events", &stats.events)] {
-            let help = "The ledger of journey tracing: started = exported + live + rejected + dropped";
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            let totals = [("started", ledger.started), ("exported", ledger.exported), ("live", ledger.live)];
-            let states = totals.into_iter().map(|(state, count)| (state, "", count));
-            let rejected = ledger.rejected.iter().map(|(reason, count)| ("rejected", reason.as_str(), *count));
-            let dropped = ledger.dropped.iter().map(|(reason, count)| ("dropped", reason.as_str(), *count));
-            for (state, reason, count) in states.chain(rejected).chain(dropped) {
-                let labels = [("state", state), ("reason", reason)];
-                ConstGauge::new(count as f64).encode(family.encode_family(&labels)?)?;
+        for (name, live, ledger) in [
+            ("journey_spans", "journey_live_spans", &stats.spans),
+            ("journey_events", "journey_live_events", &stats.events),
+        ] {
+            let help = "The ledger of journey tracing: started = exported + rejected + dropped + live";
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (state, reason, count) in ledger.counters() {
+                let reason = reason.map(|reason| ("reason", reason.as_str()));
+                let labels: Vec<_> = [("state", state)].into_iter().chain(reason).collect();
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
+            let help = "Of the ledger of journey tracing: open, or waiting for the exporters";
+            let metric = encoder.encode_descriptor(live, help, None, MetricType::Gauge)?;
+            ConstGauge::new(i64::try_from(ledger.live).unwrap_or(i64::MAX)).encode(metric)?;
+        }
+        let help = "Corrections and remarks of journey tracing on what did arrive, or never began";
+        let mut family = encoder.encode_descriptor("journey_notes", help, None, MetricType::Counter)?;
+        for (reason, count) in stats.notes() {
+            ConstCounter::new(count).encode(family.encode_family(&[("reason", reason.as_str())])?)?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub use builder::Builder;
 pub use install::init;
+use opentelemetry::metrics::Meter;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_core::Subscriber;
 use tracing_subscriber::Layer;
@@ -18,6 +19,7 @@ use crate::core::Core;
 use crate::error::FlushError;
 use crate::export::sink::{ExportSink, Tick};
 use crate::layer::{JourneyFilter, JourneyLayer};
+use crate::metrics::Observed;
 use crate::pipeline::builder::Fingerprint;
 use crate::sink::Sink;
 use crate::stats::{Count, JourneyStats};
@@ -96,6 +98,28 @@ impl Journey {
         let (open, queued) = (pipeline.core.census(), pipeline.sink.backlog());
         let live = Count { spans: open.spans + queued.spans, events: open.events + queued.events };
         pipeline.core.stats.snapshot(live)
+    }
+
+    /// Reports the ledger as metrics on `meter`, for as long as its provider lives: also what became of the last spans,
+    /// when the pipeline itself has ended.
+    ///
+    /// | instrument | kind | attributes |
+    /// |---|---|---|
+    /// | `journey.spans`, `journey.events` | observable counter | `state`: `started`, `exported`, `rejected`, `dropped`; for the last two `reason`: a [`Reason`](crate::Reason) |
+    /// | `journey.live_spans`, `journey.live_events` | observable up-down counter | |
+    /// | `journey.notes` | observable counter | `reason` |
+    ///
+    /// Only the API of OpenTelemetry is used: the meter may be any SDK's. To be called once for each meter.
+    ///
+    /// ```
+    /// # let journey = journey_layer::Journey::builder().environment(|_| None).exporter(journey_layer::Exporter::memory()).build()?;
+    /// journey.register_metrics(&journey_layer::opentelemetry::global::meter("journey"));
+    /// # Ok::<(), journey_layer::BuildError>(())
+    /// ```
+    pub fn register_metrics(&self, meter: &Meter) {
+        if let Some(pipeline) = self.pipeline() {
+            Observed::new(&pipeline.core, &pipeline.sink).register(meter);
+        }
     }
 
     /// Waits until everything that has ended is exported or accounted for as lost. Safe on any thread, with or without
