@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 /// How the decision about a journey is made, once, when its `llm_request` would be created.
+///
+/// A parent is what the request's headers say, so that under the default a client decides about its own journeys, as the
+/// specification has it for services behind one another. On a port that anybody reaches, [`Rate`](Self::Rate) leaves
+/// clients nothing to say: neither the sampled flag nor the trace id counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sampling {
     /// The sampled flag of a valid remote or active parent; without one, `root` of all journeys (0.0 to 1.0).
@@ -12,7 +16,8 @@ pub enum Sampling {
     },
     /// This share of all journeys (0.0 to 1.0), whatever the parent says: what the Python engine does.
     Rate(f64),
-    /// This share of the trace ids (0.0 to 1.0), whatever the parent says: `traceidratio` of the specification.
+    /// This share of the trace ids (0.0 to 1.0), whatever the parent says: `traceidratio` of the specification. Where
+    /// there is a parent, its trace id decides, and whoever chose that knows how.
     TraceIdRatio(f64),
 }
 

@@ -40,7 +40,11 @@ pub(crate) struct Remote {
 
 /// Longest tracestate that is kept, bytes (W3C Trace Context, "tracestate Limits").
 const MAX_TRACESTATE: usize = 512;
+/// Members longer than this go first where something must go.
+const LONG_MEMBER: usize = 128;
+/// Most members, and the longest one, that a valid list has.
 const MAX_MEMBERS: usize = 32;
+const MAX_MEMBER: usize = 256 + "=".len() + 256;
 
 /// Reads the trace headers of `source`. From outside (`trusted` is false) journey members are stripped and counted.
 pub(crate) fn extract(source: &dyn Headers, trusted: bool, stats: &Stats) -> Remote {
@@ -68,31 +72,27 @@ pub(crate) fn extract(source: &dyn Headers, trusted: bool, stats: &Stats) -> Rem
     let Some((trace_id, span_id, flags)) = parent else {
         return Remote { parent: None, sampled, from_journey: false };
     };
-    let mut from_journey = false;
-    let state = tracestate(source, stats).map_or(TraceState::NONE, |state| match state.get(carrier::TRACESTATE_KEY) {
-        None => state,
-        Some(value) => {
-            if trusted {
-                from_journey = value == carrier::TRACESTATE_VALUE;
-            } else {
-                stats.span(Reason::ForgedHeader);
-            }
-            state.delete(carrier::TRACESTATE_KEY).unwrap_or(TraceState::NONE)
-        }
-    });
+    let (state, ours) = tracestate(source, stats);
+    if ours.is_some() && !trusted {
+        stats.span(Reason::ForgedHeader);
+    }
+    let from_journey = trusted && ours == Some(true);
     Remote { parent: Some(SpanContext::new(trace_id, span_id, flags, true, state)), sampled, from_journey }
 }
 
 /// The carrier of a sampled `llm_request`.
 fn inject(context: &SpanContext) -> Carrier {
-    let state = context
-        .trace_state()
-        .insert(carrier::TRACESTATE_KEY, carrier::TRACESTATE_VALUE)
-        .expect("the schema's tracestate member is a valid one");
+    // Not inserted into the trace state, which would push the last of 32 members out: the core takes it off again.
+    let mut state = format!("{}={}", carrier::TRACESTATE_KEY, carrier::TRACESTATE_VALUE);
+    let others = context.trace_state().header();
+    if !others.is_empty() {
+        state.push(',');
+        state.push_str(&others);
+    }
     let traceparent = format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8());
     HashMap::from([
         (carrier::TRACEPARENT.to_owned(), traceparent),
-        (carrier::TRACESTATE.to_owned(), state.header()),
+        (carrier::TRACESTATE.to_owned(), state),
         (carrier::JOURNEY_SAMPLED.to_owned(), carrier::SAMPLED.to_owned()),
     ])
 }
@@ -129,36 +129,67 @@ fn hex(digits: &[u8]) -> Option<u128> {
     })
 }
 
-/// All `tracestate` headers as one list; `None` (and counted) when it is not valid.
-fn tracestate(source: &dyn Headers, stats: &Stats) -> Option<TraceState> {
-    let mut list = Vec::new();
-    let mut too_long = false;
-    source.for_each(carrier::TRACESTATE, &mut |value| {
-        too_long |= list.len() + value.len() > MAX_TRACESTATE;
-        if !too_long {
-            if !list.is_empty() {
-                list.push(b',');
-            }
-            list.extend_from_slice(value);
-        }
+/// All `tracestate` headers as one list, without the journey member; whether that says that the parent is an
+/// `llm_request`, where it is there. A list that is not valid is none, and counted; of one that is too long, what is kept
+/// is counted as truncated.
+fn tracestate(source: &dyn Headers, stats: &Stats) -> (TraceState, Option<bool>) {
+    let mut list = Members::default();
+    source.for_each(carrier::TRACESTATE, &mut |value| match str::from_utf8(value) {
+        Ok(text) => text.split(',').for_each(|member| list.take(member.trim_matches([' ', '\t']))),
+        Err(_) => list.invalid = true,
     });
-    if list.is_empty() && !too_long {
-        return None;
+    let ours = list.ours;
+    if list.others.is_empty() && !list.invalid {
+        return (TraceState::NONE, ours);
     }
-    let state = (!too_long && list.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'))).then(|| {
-        let text = String::from_utf8(list).ok()?;
-        let members: Vec<_> = text.split(',').map(str::trim).filter(|member| !member.is_empty()).collect();
-        if members.len() > MAX_MEMBERS {
-            return None;
-        }
-        let pairs: Option<Vec<_>> = members.iter().map(|member| member.split_once('=')).collect();
-        TraceState::from_key_value(pairs?).ok()
-    });
-    let state = state.flatten();
+    if list.cut_to(MAX_TRACESTATE) {
+        stats.span(Reason::Truncated);
+    }
+    let state = if list.invalid { None } else { TraceState::from_key_value(list.others).ok() };
     if state.is_none() {
         stats.span(Reason::InvalidTracestate);
     }
-    state
+    (state.unwrap_or(TraceState::NONE), ours)
+}
+
+/// The members of a `tracestate`. However long the headers are, it holds what a valid list may have at most.
+#[derive(Default)]
+struct Members {
+    others: Vec<(String, String)>,
+    /// There is a journey member; whether it has the value that it should.
+    ours: Option<bool>,
+    invalid: bool,
+}
+
+impl Members {
+    fn take(&mut self, member: &str) {
+        // The list may have empty members.
+        if self.invalid || member.is_empty() {
+            return;
+        }
+        let printable = member.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        match member.split_once('=') {
+            Some((carrier::TRACESTATE_KEY, value)) => self.ours = Some(value == carrier::TRACESTATE_VALUE),
+            Some((key, value)) if printable && member.len() <= MAX_MEMBER && self.others.len() < MAX_MEMBERS => {
+                self.others.push((key.to_owned(), value.to_owned()));
+            }
+            _ => *self = Self { ours: self.ours, others: Vec::new(), invalid: true },
+        }
+    }
+
+    /// Removes whole members until the list has `limit` bytes: long ones first, then from the end. Whether it had to.
+    fn cut_to(&mut self, limit: usize) -> bool {
+        let length = |(key, value): &(String, String)| key.len() + "=".len() + value.len();
+        let mut bytes = self.others.iter().map(|member| length(member) + ",".len()).sum::<usize>();
+        let mut cut = false;
+        while bytes > limit + ",".len() {
+            let long = self.others.iter().rposition(|member| length(member) > LONG_MEMBER);
+            let removed = self.others.remove(long.unwrap_or(self.others.len() - 1));
+            bytes -= length(&removed) + ",".len();
+            cut = true;
+        }
+        cut
+    }
 }
 
 #[cfg(test)]
@@ -209,13 +240,44 @@ mod tests {
 
     #[test]
     fn a_bad_tracestate_costs_only_itself() {
-        let long = "a=".to_owned() + &"x".repeat(600);
+        let long = "a=".to_owned() + &"x".repeat(257);
+        let huge = "a=".to_owned() + &"x".repeat(1 << 20);
         let many = (0..40).map(|i| format!("k{i}=v")).collect::<Vec<_>>().join(",");
-        for bad in [&long, &many, "kéy=1", "novalue", "UPPER=1"] {
+        for bad in [&long, &huge, &many, "kéy=1", "novalue", "UPPER=1", "a=b=c", "a=1,b=\u{1}"] {
             let (remote, stats) = read(&[("traceparent", TRACEPARENT), ("tracestate", bad)], false);
             assert_eq!(*remote.parent.unwrap().trace_state(), TraceState::NONE, "{bad}");
             assert_eq!(stats.noted[&Reason::InvalidTracestate], 1, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_long_tracestate_loses_whole_members_and_is_counted() {
+        let keep = |state: &str| {
+            let (remote, stats) = read(&[("traceparent", TRACEPARENT), ("tracestate", state)], false);
+            let header = remote.parent.unwrap().trace_state().header();
+            assert!(header.len() <= MAX_TRACESTATE, "{}", header.len());
+            (header, stats.noted.get(&Reason::Truncated).copied())
+        };
+        let member = |key: &str, bytes: usize| format!("{key}={}", "x".repeat(bytes - key.len() - 1));
+        let fits = [member("a", 255), member("b", 256)].join(",");
+        assert_eq!(keep(&fits), (fits, None), "512 bytes are no byte too many");
+        let [a, long, b] = [member("a", 100), member("long", 400), member("b", 100)];
+        assert_eq!(keep(&[&*a, &long, &b].join(",")), ([&*a, &b].join(","), Some(1)), "the long one first");
+        let short: Vec<_> = (0..30).map(|i| member(&format!("k{i}"), 20)).collect();
+        assert_eq!(keep(&short.join(",")), (short[..24].join(","), Some(1)), "then from the end");
+    }
+
+    #[test]
+    fn a_full_tracestate_still_lets_the_core_see_the_handoff() {
+        let most: Vec<_> = (0..MAX_MEMBERS).map(|i| format!("k{i:02}={}", "x".repeat(11))).collect();
+        let state = most.join(",");
+        assert_eq!(state.len(), 511);
+        let (remote, _) = read(&[("traceparent", TRACEPARENT), ("tracestate", &state)], false);
+        let stats = Stats::new();
+        let core = extract(&inject(&remote.parent.unwrap()), true, &stats);
+        assert!(core.sampled && core.from_journey);
+        assert_eq!(core.parent.unwrap().trace_state().header(), state);
+        assert!(stats.snapshot(Default::default()).noted.is_empty());
     }
 
     #[test]

@@ -91,7 +91,7 @@ reasons! {
     InvalidValue = "invalid_value", Noted;
     /// A field that the schema does not have, left out.
     UnknownField = "unknown_field", Noted;
-    /// A text longer than the limit, cut.
+    /// A text, or a `tracestate`, longer than its limit, cut.
     Truncated = "truncated", Noted;
     /// A `traceparent` that is not valid W3C Trace Context, ignored.
     InvalidTraceparent = "invalid_traceparent", Noted;
