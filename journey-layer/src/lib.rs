@@ -104,7 +104,7 @@ mod warn;
 
 pub use config::{OnDuplicate, Sampling};
 pub use error::{BuildError, FlushError, InitError, OtlpError};
-pub use export::{Console, Exporter, File, Memory, Otlp, Protocol, Semconv};
+pub use export::{Console, Exporter, File, Memory, Otlp, Protocol, Semconv, Tallied};
 pub use headers::Headers;
 pub use in_journey::{InJourney, Journeyed};
 pub use interop::{NotJourney, not_journey};

@@ -58,6 +58,12 @@ reasons! {
     /// An event name that the schema does not have.
     UnknownEvent = "unknown_event", Rejected;
 
+    /// There is no exporter (`OTEL_TRACES_EXPORTER=none`). No flush reports it.
+    NoExporter = "no_exporter", Dropped;
+    /// A span in a process that was forked off after the pipeline was built: the export thread is the parent's.
+    Forked = "forked", Dropped;
+    /// A span processor was given the span, and its exporter never saw it.
+    ProcessorDropped = "processor_dropped", Dropped;
     /// An event with no enclosing journey span of its scope.
     OrphanEvent = "orphan_event", Dropped;
     /// An event after its span had been exported.
@@ -74,7 +80,8 @@ reasons! {
     ExportFailed = "export_failed", Dropped;
     /// An exporter did not answer in time.
     ExportTimeout = "export_timeout", Dropped;
-    /// The receiver took the batch and refused this part of it (OTLP partial success).
+    /// The receiver took the batch and refused this part of it (OTLP partial success). It does not say which spans
+    /// those are: the number of their events is an estimate, pro rata.
     PartialSuccess = "partial_success", Dropped;
     /// The pipeline had been shut down, or its time to flush ran out.
     Shutdown = "shutdown", Dropped;
@@ -123,6 +130,13 @@ pub(crate) struct Stats {
 pub(crate) struct Count {
     pub(crate) spans: u64,
     pub(crate) events: u64,
+}
+
+impl Count {
+    /// What has come since `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { spans: self.spans.saturating_sub(before.spans), events: self.events.saturating_sub(before.events) }
+    }
 }
 
 impl Stats {

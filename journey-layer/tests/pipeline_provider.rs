@@ -3,7 +3,7 @@
 
 mod pipeline_support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use journey_layer::macros::*;
 use journey_layer::opentelemetry::trace::{Span as _, Tracer, TracerProvider};
 use journey_layer::opentelemetry::{Context, KeyValue};
 use journey_layer::opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
-use journey_layer::opentelemetry_sdk::trace::{InMemorySpanExporter, Span, SpanData, SpanExporter, SpanProcessor};
+use journey_layer::opentelemetry_sdk::trace::{
+    BatchSpanProcessor, InMemorySpanExporter, Span, SpanData, SpanExporter, SpanProcessor,
+};
 use journey_layer::{Exporter, FlushError, Protocol, Reason, Semconv};
 use pipeline_support::*;
 
@@ -44,6 +46,46 @@ fn the_exporter_of_opentelemetry_otlp_works() {
     journey.flush(LONG).unwrap();
     assert_eq!(receiver.spans().len(), 4);
     assert!(receiver.resource().attributes.iter().any(|pair| pair.key == "service.name"));
+}
+
+/// Holds its thread until it is let go.
+#[derive(Debug)]
+struct Blocking(Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl SpanExporter for Blocking {
+    async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+        let _ = self.0.lock().unwrap().recv();
+        Ok(())
+    }
+}
+
+#[test]
+fn an_exporter_that_blocks_holds_up_neither_the_others_nor_a_flush_beyond_its_time() {
+    let (let_go, held) = std::sync::mpsc::channel();
+    let memory = Exporter::memory();
+    let blocking = Exporter::new(Blocking(Mutex::new(held)));
+    let journey = builder().exporter(blocking).exporter(memory.clone()).build().unwrap();
+    for round in 1..=2 {
+        journeys(&journey, 1);
+        let short = Duration::from_millis(50);
+        let error = futures_executor::block_on(journey.flush_async(short)).unwrap_err();
+        assert!(matches!(error, FlushError::Timeout { .. }), "{error}");
+        wait_until("the other exporter has its spans", || memory.spans().len() == 2 * round);
+    }
+    assert_eq!((journey.stats().spans.live, journey.stats().balances()), (4, true));
+    drop(let_go);
+    journey.flush(LONG).unwrap();
+    assert_eq!(journey.stats().spans.exported, 4);
+}
+
+#[test]
+fn an_exporter_that_never_comes_back_does_not_keep_the_process_from_ending() {
+    let (_let_go, held) = std::sync::mpsc::channel();
+    let journey = builder().exporter(Exporter::new(Blocking(Mutex::new(held)))).build().unwrap();
+    journeys(&journey, 1);
+    assert!(matches!(journey.shutdown(Duration::from_millis(50)).unwrap_err(), FlushError::Timeout { .. }));
+    let stats = journey.stats();
+    assert_eq!((stats.spans.dropped[&Reason::Shutdown], stats.balances()), (2, true), "{stats}");
 }
 
 #[test]
@@ -163,6 +205,56 @@ fn the_guard_refuses_a_second_llm_request_made_with_the_opentelemetry_api() {
     assert_eq!((memory.spans().len(), stats.balances()), (2, true));
 }
 
+/// Takes the first spans of every batch and passes them on; the others are gone without a word.
+#[derive(Debug)]
+struct Leaky<E> {
+    exporter: E,
+    held: Mutex<Vec<SpanData>>,
+}
+
+impl<E: SpanExporter + 'static> SpanProcessor for Leaky<E> {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+    fn on_end(&self, span: SpanData) {
+        let mut held = self.held.lock().unwrap();
+        if held.len() < 3 {
+            held.push(span);
+        }
+    }
+    fn force_flush(&self) -> OTelSdkResult {
+        let held = std::mem::take(&mut *self.held.lock().unwrap());
+        futures_executor::block_on(self.exporter.export(held))
+    }
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_span_processor_loses_is_counted_to_the_span_and_to_the_event() {
+    let exporter = InMemorySpanExporter::default();
+    let leaky = |exporter| Leaky { exporter, held: Mutex::default() };
+    let journey = builder().span_processor_with(exporter.clone(), leaky).build().unwrap();
+    journeys(&journey, 4);
+    let error = journey.flush(SECOND).unwrap_err();
+    assert!(matches!(error, FlushError::Lost { spans: 5, reason: Reason::ProcessorDropped, .. }), "{error}");
+    let arrived = exporter.get_finished_spans().unwrap();
+    let stats = journey.stats();
+    assert_eq!((stats.spans.exported, stats.spans.dropped[&Reason::ProcessorDropped]), (3, 5), "{stats}");
+    assert_eq!(stats.events.exported as usize, arrived.iter().map(|span| span.events.len()).sum::<usize>());
+    assert!(arrived.len() == 3 && stats.balances(), "{stats}");
+}
+
+#[test]
+fn what_the_exporter_of_a_span_processor_refuses_is_counted_as_that() {
+    let failing = Failing(|| Err(OTelSdkError::InternalFailure("broken".into())));
+    let batch = |exporter| BatchSpanProcessor::builder(exporter).build();
+    let journey = builder().span_processor_with(failing, batch).build().unwrap();
+    journeys(&journey, 4);
+    let error = journey.flush(SECOND).unwrap_err();
+    assert!(matches!(error, FlushError::Lost { spans: 8, reason: Reason::ExportFailed, .. }), "{error}");
+    assert!(error.to_string().contains("broken") && journey.stats().balances(), "{error}");
+}
+
 trait WithSpan {
     fn with_remote_span(&self, span: &Span) -> Context;
 }
@@ -228,8 +320,9 @@ fn the_environment_chooses_names_exporters_and_whether_there_is_a_pipeline_at_al
 
     let none = builder_in(&[("OTEL_TRACES_EXPORTER", "none")]).semconv(Semconv::Latest).build().unwrap();
     journeys(&none, 1);
-    none.flush(SECOND).unwrap();
-    assert_eq!(none.stats().spans.exported, 2, "nobody was to take it, and nobody is missing it");
+    none.flush(SECOND).expect("nobody is missing it");
+    let stats = none.stats();
+    assert_eq!((stats.spans.exported, stats.spans.dropped[&Reason::NoExporter], stats.balances()), (0, 2, true));
 }
 
 #[test]

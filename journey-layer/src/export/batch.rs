@@ -48,6 +48,15 @@ pub(crate) struct Loss {
     pub(crate) message: String,
 }
 
+/// Spans of a batch that were lost although an exporter took it.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) spans: u64,
+    /// Their events, where it is known which spans they are.
+    pub(crate) events: Option<u64>,
+    pub(crate) loss: Loss,
+}
+
 /// Spans that are exported together. It stays until every exporter has settled it.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -56,9 +65,8 @@ pub(crate) struct Batch {
     pub(crate) bytes: usize,
     /// The first exporter's failure.
     pub(crate) loss: Option<Loss>,
-    /// Spans that a receiver refused although it took the batch; the most of any receiver.
-    pub(crate) rejected: u64,
-    pub(crate) rejection: String,
+    /// The most that any exporter refused.
+    refused: Vec<Refused>,
 }
 
 impl Batch {
@@ -70,11 +78,20 @@ impl Batch {
             count.events += item.count().events;
             bytes += item.size();
         }
-        Self { items, count, bytes, loss: None, rejected: 0, rejection: String::new() }
+        Self { items, count, bytes, loss: None, refused: Vec::new() }
     }
 
     pub(crate) fn items(&self) -> &[Item] {
         &self.items
+    }
+
+    /// What an exporter refused, if it is more than others did.
+    pub(crate) fn refuse(&mut self, mut refused: Vec<Refused>, exporter: &str) {
+        let sum = |refused: &[Refused]| refused.iter().map(|part| part.spans).sum::<u64>();
+        if sum(&refused) > sum(&self.refused) {
+            refused.iter_mut().for_each(|part| part.loss.message = format!("{exporter}: {}", part.loss.message));
+            self.refused = refused;
+        }
     }
 
     pub(crate) fn span_data(&self, conversion: &Conversion) -> Vec<SpanData> {
@@ -91,14 +108,20 @@ impl Batch {
             stats.count(loss.reason, self.count);
             return Some((self.count.spans, loss));
         }
-        let spans = self.rejected.min(self.count.spans);
-        // The receiver does not say which spans it refused, so their events are counted pro rata.
-        let refused = Count { spans, events: (self.count.events * spans).checked_div(self.count.spans).unwrap_or(0) };
-        stats.exported(Count { spans: self.count.spans - spans, events: self.count.events - refused.events });
-        if spans == 0 {
-            return None;
+        let mut kept = self.count;
+        let mut lost = None;
+        for refused in self.refused {
+            let spans = refused.spans.min(kept.spans);
+            // Without knowing which spans they are, their events are counted pro rata.
+            let pro_rata = || (self.count.events * spans).checked_div(self.count.spans).unwrap_or(0);
+            let events = refused.events.unwrap_or_else(pro_rata).min(kept.events);
+            let count = Count { spans, events };
+            kept = kept.since(count);
+            stats.count(refused.loss.reason, count);
+            let before = lost.map_or(0, |(spans, _)| spans);
+            lost = Some((before + spans, refused.loss));
         }
-        stats.count(Reason::PartialSuccess, refused);
-        Some((spans, Loss { reason: Reason::PartialSuccess, message: self.rejection }))
+        stats.exported(kept);
+        lost
     }
 }

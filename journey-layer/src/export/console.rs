@@ -9,7 +9,8 @@ use opentelemetry::trace::SpanId;
 use opentelemetry_sdk::trace::SpanData;
 
 use crate::export::exporter::{Destination, Exporter, unique};
-use crate::export::lane::{Accepted, Failure, Local, Outcome};
+use crate::export::lane::{Accepted, Failure, Outcome};
+use crate::export::local::Local;
 use crate::export::tree::{Style, render};
 
 /// Journeys as trees, for people. Made by [`Exporter::console`].
@@ -179,6 +180,10 @@ impl Local for ConsoleExporter {
     fn flush(&mut self) -> Result<(), String> {
         self.print_due(None);
         self.write().map_err(|error| error.to_string())
+    }
+
+    fn period(&self) -> Option<Duration> {
+        Some(HOLD / 2)
     }
 
     fn tick(&mut self, now: Instant) {

@@ -2,29 +2,27 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkError;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter, SpanProcessor};
+use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
 use crate::env::Env;
 use crate::error::{BuildError, OtlpError};
-use crate::export::batch::Loss;
 use crate::export::console::Console;
 use crate::export::convert::Semconv;
 use crate::export::file::File;
-use crate::export::lane::{Accepted, Exporting, Failure, Local, Outcome};
+use crate::export::lane::{Accepted, Exporting, Failure, Outcome};
+use crate::export::local::Local;
 use crate::export::memory::Memory;
 use crate::export::otlp::{Otlp, Resolved, client};
+use crate::export::processor;
 use crate::export::sink::Limits;
-use crate::stats::Reason;
 
 /// A destination of journeys, for [`Builder::exporter`](crate::Builder::exporter).
 ///
-/// Exporters run on the export thread, never on a request's. Several may be given: a span counts as exported when
+/// Exporters run on threads of the pipeline, never on a request's. Several may be given: a span counts as exported when
 /// every one of them took it.
 ///
 /// ```
@@ -72,9 +70,9 @@ pub(crate) struct Start<'a> {
 impl Exporter {
     /// Any exporter of the OpenTelemetry SDK.
     ///
-    /// Its futures are driven on the export thread without a runtime: an exporter that needs one must bring it, and
-    /// keep it until the shutdown. It retries by itself or not at all, and should not take longer than
-    /// `OTEL_BSP_EXPORT_TIMEOUT`, since the other exporters wait meanwhile.
+    /// It has a thread of its own, on which its futures are driven without a runtime: an exporter that needs one must
+    /// bring it, and keep it until the shutdown. It may block as long as it likes: other exporters go on meanwhile, and
+    /// so do flushes up to their time. It retries by itself or not at all.
     pub fn new(exporter: impl SpanExporter + 'static) -> Self {
         let destination = Destination::local(unique("exporter"), move |start| {
             let mut exporter = exporter;
@@ -104,8 +102,8 @@ impl Exporter {
         Memory::default()
     }
 
-    pub(crate) fn processor(processor: Arc<dyn SpanProcessor>) -> Self {
-        Destination::local(unique("span processor"), move |_| Ok(Processor(processor))).into()
+    pub(crate) fn processor(processor: impl Local + 'static) -> Self {
+        Destination::local(unique("span processor"), move |_| Ok(processor)).into()
     }
 
     /// Completes the settings from the environment.
@@ -118,7 +116,7 @@ impl Exporter {
 }
 
 impl Destination {
-    /// One that works on the export thread. Two with one label are one and the same, unless a key tells them apart.
+    /// One that works on a thread of its own. Two with one label are one and the same, unless a key tells them apart.
     pub(crate) fn local<L: Local + 'static>(
         label: String,
         start: impl FnOnce(&Start<'_>) -> Result<L, BuildError> + Send + 'static,
@@ -181,13 +179,7 @@ impl<E: SpanExporter> Local for Sdk<E> {
     fn export(&mut self, spans: Vec<SpanData>) -> Outcome {
         match futures_executor::block_on(self.0.export(spans)) {
             Ok(()) => Ok(Accepted::default()),
-            Err(error) => {
-                let reason = match error {
-                    OTelSdkError::Timeout(_) => Reason::ExportTimeout,
-                    OTelSdkError::AlreadyShutdown | OTelSdkError::InternalFailure(_) => Reason::ExportFailed,
-                };
-                Err(Failure::Permanent(Loss { reason, message: error.to_string() }))
-            }
+            Err(error) => Err(Failure::Permanent(processor::loss(&error))),
         }
     }
 
@@ -197,24 +189,6 @@ impl<E: SpanExporter> Local for Sdk<E> {
 
     fn shutdown(&mut self, timeout: Duration) {
         // Everything it took has been flushed before; what its own shutdown says changes nothing in the ledger.
-        let _ = self.0.shutdown_with_timeout(timeout);
-    }
-}
-
-/// A span processor of the SDK, which takes whatever it is given.
-struct Processor(Arc<dyn SpanProcessor>);
-
-impl Local for Processor {
-    fn export(&mut self, spans: Vec<SpanData>) -> Outcome {
-        spans.into_iter().for_each(|span| self.0.on_end(span));
-        Ok(Accepted::default())
-    }
-
-    fn flush(&mut self) -> Result<(), String> {
-        self.0.force_flush().map_err(|error| error.to_string())
-    }
-
-    fn shutdown(&mut self, timeout: Duration) {
         let _ = self.0.shutdown_with_timeout(timeout);
     }
 }

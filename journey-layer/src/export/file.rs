@@ -10,7 +10,8 @@ use opentelemetry_sdk::trace::SpanData;
 use crate::error::BuildError;
 use crate::export::exporter::{Destination, Exporter};
 use crate::export::json;
-use crate::export::lane::{Accepted, Failure, Local, Outcome};
+use crate::export::lane::{Accepted, Failure, Outcome};
+use crate::export::local::Local;
 
 /// A file of OTLP-JSON lines. Made by [`Exporter::file`].
 ///

@@ -1,27 +1,28 @@
 //! One exporter's way through the batches: in order, one at a time, with retries of its own.
 
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opentelemetry_sdk::trace::SpanData;
+use bytes::Bytes;
 use rand::RngExt;
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::export::batch::{Batch, Item, Loss};
+use crate::error::BuildError;
+use crate::export::batch::{Batch, Item, Loss, Refused};
 use crate::export::convert::Conversion;
+use crate::export::local::{Local, LocalThread, PANICKED, guarded};
 use crate::export::sink::Shared;
 use crate::stats::Reason;
 
-/// What a receiver made of a batch that it took.
+/// What became of a batch that an exporter took.
 #[derive(Debug, Default)]
 pub(crate) struct Accepted {
-    /// Spans that it refused all the same (OTLP partial success).
-    pub(crate) rejected: u64,
-    pub(crate) message: String,
+    /// Spans that were lost all the same.
+    pub(crate) refused: Vec<Refused>,
 }
 
 /// Why an attempt failed.
@@ -45,28 +46,19 @@ impl Failure {
 
 pub(crate) type Outcome = Result<Accepted, Failure>;
 
-/// An exporter that does its work on the export thread, at once.
-pub(crate) trait Local: Send {
-    fn export(&mut self, spans: Vec<SpanData>) -> Outcome;
-
-    /// Everything exported so far goes where it belongs.
-    fn flush(&mut self) -> Result<(), String> {
-        Ok(())
-    }
-
-    /// Called now and then.
-    fn tick(&mut self, _now: Instant) {}
-
-    fn shutdown(&mut self, _timeout: Duration) {}
-}
-
 /// Sends one encoded batch; called again for a retry.
-pub(crate) type Attempt = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send>;
+pub(crate) type Attempt = Box<dyn Fn() -> Sending + Send>;
+
+/// An attempt under way.
+pub(crate) type Sending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// An exporter that waits for the network, on the export thread's runtime.
 pub(crate) trait Remote: Send {
-    /// Encodes a batch, once for all attempts.
-    fn encode(&mut self, items: &[Item]) -> Attempt;
+    /// Writes a batch as an `ExportTraceServiceRequest`.
+    fn encode(&mut self, items: &[Item]) -> Bytes;
+
+    /// Makes an encoded batch ready to be sent, once for all attempts.
+    fn prepare(&self, request: Bytes) -> Attempt;
 }
 
 pub(crate) enum Exporting {
@@ -74,9 +66,14 @@ pub(crate) enum Exporting {
     Remote(Box<dyn Remote>),
 }
 
+enum Driver {
+    Local(LocalThread),
+    Remote(Box<dyn Remote>),
+}
+
 enum State {
     Idle,
-    /// A request is on its way.
+    /// A batch is with the exporter.
     Flying(JoinHandle<Outcome>),
     /// An attempt failed; the next is due then. `forced`: the receiver named the time, and a flush does not hurry it.
     Waiting {
@@ -87,7 +84,7 @@ enum State {
 
 pub(crate) struct Lane {
     name: String,
-    exporting: Exporting,
+    driver: Driver,
     state: State,
     /// The batch under way, encoded.
     attempt: Option<Attempt>,
@@ -104,54 +101,74 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 impl Lane {
-    pub(crate) fn new(name: String, exporting: Exporting) -> Self {
-        Self { name, exporting, state: State::Idle, attempt: None, failures: 0, next: 0, trouble: None }
+    /// # Errors
+    /// The exporter's thread could not be started.
+    pub(crate) fn start(name: String, exporting: Exporting) -> Result<Self, BuildError> {
+        let driver = match exporting {
+            Exporting::Local(exporter) => Driver::Local(LocalThread::start(exporter).map_err(BuildError::Thread)?),
+            Exporting::Remote(exporter) => Driver::Remote(exporter),
+        };
+        Ok(Self { name, driver, state: State::Idle, attempt: None, failures: 0, next: 0, trouble: None })
     }
 
     /// Does what can be done now with `batch`, the one that is next. Returns whether it is settled.
     pub(crate) fn advance(&mut self, batch: &mut Batch, drive: &Drive<'_>) -> bool {
-        if let State::Waiting { until, .. } = self.state
-            && until > drive.now
-        {
-            return false;
-        }
-        let outcome = match (&mut self.exporting, std::mem::replace(&mut self.state, State::Idle)) {
-            (Exporting::Local(exporter), _) => {
-                guarded(|| exporter.export(batch.span_data(drive.conversion))).unwrap_or_else(panicked)
-            }
-            (Exporting::Remote(_), State::Flying(handle)) if !handle.is_finished() => {
-                self.state = State::Flying(handle);
-                return false;
-            }
-            (Exporting::Remote(_), State::Flying(handle)) => drive.runtime.block_on(handle).unwrap_or_else(|error| {
-                if error.is_panic() { panicked(()) } else { Err(Failure::transient("the attempt was cancelled")) }
-            }),
-            (Exporting::Remote(exporter), State::Idle | State::Waiting { .. }) => {
-                let attempt = match self.attempt.take() {
-                    Some(attempt) => Ok(attempt),
-                    None => guarded(|| exporter.encode(batch.items())),
-                };
-                match attempt {
-                    Err(()) => panicked(()),
-                    Ok(attempt) => {
-                        let sending = attempt();
-                        self.attempt = Some(attempt);
-                        self.state = State::Flying(drive.launch(sending));
-                        return false;
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Flying(handle) if handle.is_finished() => {
+                let outcome = drive.runtime.block_on(handle).unwrap_or_else(|error| {
+                    if error.is_panic() {
+                        Err(Failure::permanent(PANICKED))
+                    } else {
+                        Err(Failure::transient("the attempt was cancelled"))
                     }
-                }
+                });
+                self.settle(outcome, batch, drive.now)
             }
-        };
-        self.settle(outcome, batch, drive.now)
+            State::Waiting { until, forced } if until > drive.now => {
+                self.state = State::Waiting { until, forced };
+                false
+            }
+            State::Idle | State::Waiting { .. } => match self.send(batch, drive) {
+                Ok(handle) => {
+                    self.state = State::Flying(handle);
+                    false
+                }
+                Err(()) => self.settle(Err(Failure::permanent(PANICKED)), batch, drive.now),
+            },
+            flying @ State::Flying(_) => {
+                self.state = flying;
+                false
+            }
+        }
+    }
+
+    fn send(&mut self, batch: &Batch, drive: &Drive<'_>) -> Result<JoinHandle<Outcome>, ()> {
+        match &mut self.driver {
+            Driver::Local(thread) => {
+                let outcome = thread.export(batch.span_data(drive.conversion));
+                let lost = |_| Err(Failure::permanent(PANICKED));
+                // Its time is its own: what it was given cannot be taken back and given again.
+                Ok(drive.launch(Box::pin(async move { outcome.await.unwrap_or_else(lost) })))
+            }
+            Driver::Remote(exporter) => {
+                let attempt = match self.attempt.take() {
+                    Some(attempt) => attempt,
+                    None => guarded(|| {
+                        let request = exporter.encode(batch.items());
+                        exporter.prepare(request)
+                    })?,
+                };
+                let sending = drive.within_limit(attempt());
+                self.attempt = Some(attempt);
+                Ok(drive.launch(sending))
+            }
+        }
     }
 
     fn settle(&mut self, outcome: Outcome, batch: &mut Batch, now: Instant) -> bool {
         match outcome {
             Ok(accepted) => {
-                if accepted.rejected > batch.rejected {
-                    batch.rejected = accepted.rejected;
-                    batch.rejection = format!("{}: {}", self.name, accepted.message);
-                }
+                batch.refuse(accepted.refused, &self.name);
                 self.trouble = None;
             }
             Err(Failure::Permanent(Loss { reason, message })) => {
@@ -190,28 +207,22 @@ impl Lane {
         }
     }
 
-    pub(crate) fn tick(&mut self, now: Instant) {
-        if let Exporting::Local(exporter) = &mut self.exporting {
-            let _ = guarded(|| exporter.tick(now));
-        }
-    }
-
-    pub(crate) fn flush(&mut self) -> Result<(), String> {
-        match &mut self.exporting {
-            Exporting::Local(exporter) => guarded(|| exporter.flush())
-                .unwrap_or_else(|()| Err(PANICKED.into()))
-                .map_err(|message| format!("{}: {message}", self.name)),
-            Exporting::Remote(_) => Ok(()),
+    /// The exporter's own flush, of what it was given so far.
+    pub(crate) fn flush(&self) -> Option<(String, oneshot::Receiver<Result<(), String>>)> {
+        match &self.driver {
+            Driver::Local(thread) => Some((self.name.clone(), thread.flush())),
+            Driver::Remote(_) => None,
         }
     }
 
     /// Gives up what is under way.
-    pub(crate) fn shutdown(&mut self, timeout: Duration) {
+    pub(crate) fn shutdown(&mut self, timeout: Duration) -> Option<oneshot::Receiver<()>> {
         if let State::Flying(handle) = std::mem::replace(&mut self.state, State::Idle) {
             handle.abort();
         }
-        if let Exporting::Local(exporter) = &mut self.exporting {
-            let _ = guarded(|| exporter.shutdown(timeout));
+        match &self.driver {
+            Driver::Local(thread) => Some(thread.shutdown(timeout)),
+            Driver::Remote(_) => None,
         }
     }
 }
@@ -225,25 +236,21 @@ pub(crate) struct Drive<'a> {
 }
 
 impl Drive<'_> {
-    fn launch(&self, sending: Pin<Box<dyn Future<Output = Outcome> + Send>>) -> JoinHandle<Outcome> {
-        let limit = self.shared.limits.export_timeout;
+    fn launch(&self, sending: Sending) -> JoinHandle<Outcome> {
         let shared = self.shared.clone();
         self.runtime.spawn(async move {
-            let sent = tokio::time::timeout(limit, sending).await;
+            let outcome = sending.await;
             // One thread runs both: it looks again only after this poll, which is the task's last.
             shared.signal.notify_one();
+            outcome
+        })
+    }
+
+    fn within_limit(&self, sending: Sending) -> Sending {
+        let limit = self.shared.limits.export_timeout;
+        Box::pin(async move {
+            let sent = tokio::time::timeout(limit, sending).await;
             sent.unwrap_or_else(|_| Err(Failure::transient(format!("no answer within {limit:?}"))))
         })
     }
-}
-
-const PANICKED: &str = "the exporter panicked";
-
-fn panicked<T>(_: T) -> Outcome {
-    Err(Failure::permanent(PANICKED))
-}
-
-/// Runs code of an exporter, which may be a user's.
-fn guarded<T>(f: impl FnOnce() -> T) -> Result<T, ()> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(drop)
 }

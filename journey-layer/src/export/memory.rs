@@ -6,7 +6,8 @@ use opentelemetry_sdk::trace::SpanData;
 use parking_lot::Mutex;
 
 use crate::export::exporter::{Destination, Exporter, unique};
-use crate::export::lane::{Accepted, Local, Outcome};
+use crate::export::lane::{Accepted, Outcome};
+use crate::export::local::Local;
 
 /// Finished spans in memory; every clone reads the same ones. Made by [`Exporter::memory`].
 ///

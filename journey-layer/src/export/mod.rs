@@ -1,4 +1,4 @@
-//! From finished records to exporters, on a thread of our own.
+//! From finished records to exporters, on threads of our own.
 
 pub(crate) mod batch;
 pub(crate) mod console;
@@ -7,8 +7,10 @@ pub(crate) mod exporter;
 pub(crate) mod file;
 mod json;
 mod lane;
+mod local;
 pub(crate) mod memory;
 pub(crate) mod otlp;
+pub(crate) mod processor;
 pub(crate) mod sink;
 mod tree;
 pub(crate) mod worker;
@@ -19,3 +21,4 @@ pub use exporter::Exporter;
 pub use file::File;
 pub use memory::Memory;
 pub use otlp::{Otlp, Protocol};
+pub use processor::Tallied;

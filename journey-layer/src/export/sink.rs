@@ -105,6 +105,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Mutex<Queue>,
     pub(crate) signal: Notify,
     pub(crate) tick: OnceLock<Weak<dyn Tick>>,
+    /// The process that has the export thread.
+    process: u32,
     /// Records that are used again.
     pub(crate) pool: RecordPool,
     /// Spans that were dropped because the queue was full.
@@ -146,24 +148,58 @@ impl Shared {
         let full = bytes > self.limits.max_queue_bytes || spans > self.limits.max_queue_spans as u64;
         let mut queue = self.queue.lock();
         if full || queue.closed {
+            let forked = queue.stopped && std::process::id() != self.process;
             drop(queue);
             self.release(count, size);
+            let reason = match (full, forked) {
+                (true, _) => Reason::QueueFull,
+                (false, true) => Reason::Forked,
+                (false, false) => Reason::Shutdown,
+            };
             if full {
                 self.overflowed.fetch_add(1, Relaxed);
             }
-            return self.stats.count(if full { Reason::QueueFull } else { Reason::Shutdown }, count);
+            return self.stats.count(reason, count);
         }
         queue.items.push(item);
         queue.submitted += 1;
         // Waking costs a system call: once per batch, and the delay takes care of the rest.
         let wake = queue.items.len() == self.limits.max_batch;
         drop(queue);
-        if wake {
+        if wake && !self.is_forked() {
             self.signal.notify_one();
         }
     }
 
+    /// Whether this is a child of the process that has the export thread: then nothing will leave, and all that is
+    /// or comes here is counted as lost. Asked once per batch and per flush, since it costs a system call.
+    fn is_forked(&self) -> bool {
+        if std::process::id() == self.process {
+            return false;
+        }
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        queue.stopped = true;
+        queue.items.clear();
+        drop(queue);
+        // The export thread's own share was copied too, and is exported over there.
+        let count = self.backlog();
+        self.release(count, self.bytes.load(Relaxed));
+        self.stats.count(Reason::Forked, count);
+        true
+    }
+
+    pub(crate) fn backlog(&self) -> Count {
+        Count { spans: self.spans.load(Relaxed), events: self.events.load(Relaxed) }
+    }
+
     fn request(&self, timeout: Duration, reply: Reply, shutdown: bool) {
+        let before = self.backlog().spans;
+        if self.is_forked() {
+            let message = "the export thread is the parent process's: build the pipeline after the fork".into();
+            let loss = FlushError::Lost { spans: before, reason: Reason::Forked, message };
+            return reply.send(if before > 0 { Err(loss) } else { Ok(()) });
+        }
         let mut queue = self.queue.lock();
         // A forever is as good as a century, and does not overflow the clock.
         let deadline = Instant::now() + timeout.min(Duration::from_secs(100 * 365 * 86_400));
@@ -203,6 +239,7 @@ impl ExportSink {
             queue: Mutex::default(),
             signal: Notify::new(),
             tick: OnceLock::new(),
+            process: std::process::id(),
             pool: RecordPool::default(),
             overflowed: AtomicU64::new(0),
             settled: AtomicU64::new(0),
@@ -265,7 +302,7 @@ impl Sink for ExportSink {
     }
 
     fn backlog(&self) -> Count {
-        Count { spans: self.shared.spans.load(Relaxed), events: self.shared.events.load(Relaxed) }
+        self.shared.backlog()
     }
 
     fn flush(&self, timeout: Duration) -> FlushResult {

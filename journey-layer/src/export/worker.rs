@@ -1,6 +1,7 @@
 //! The export thread: batches, exporters, flushes, ticks. Nothing here runs on a request's thread.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +17,8 @@ use crate::export::batch::{Batch, Item, Loss};
 use crate::export::convert::Conversion;
 use crate::export::exporter::{Destination, Start};
 use crate::export::lane::{Drive, Lane};
-use crate::export::sink::{Request, Shared, Tick};
+use crate::export::local::PANICKED;
+use crate::export::sink::{FlushResult, Request, Shared, Tick};
 use crate::stats::Reason;
 
 /// What the thread is to do; it builds the exporters itself, so that what they spawn lives on its runtime.
@@ -79,7 +81,7 @@ impl Worker {
         let lanes = plan.destinations.into_iter().map(|destination| {
             let name = destination.label.clone();
             let _in_runtime = runtime.enter();
-            destination.start(&start).map(|exporting| Lane::new(name, exporting))
+            destination.start(&start).and_then(|exporting| Lane::start(name, exporting))
         });
         let lanes = lanes.collect::<Result<_, _>>()?;
         let now = Instant::now();
@@ -127,7 +129,6 @@ impl Worker {
     fn tick(&mut self, now: Instant) {
         if now.duration_since(self.last_tick) >= TICK {
             self.last_tick = now;
-            self.lanes.iter_mut().for_each(|lane| lane.tick(now));
             self.chores(now);
         }
     }
@@ -204,7 +205,10 @@ impl Worker {
     fn retire(&mut self) {
         let done = self.lanes.iter().map(|lane| lane.next).min().unwrap_or(self.first + self.batches.len() as u64);
         while self.first < done {
-            let batch = self.batches.pop_front().expect("a lane settles only batches that exist");
+            let mut batch = self.batches.pop_front().expect("a lane settles only batches that exist");
+            if self.lanes.is_empty() {
+                batch.loss = Some(Loss { reason: Reason::NoExporter, message: String::new() });
+            }
             self.first += 1;
             self.account(batch);
         }
@@ -212,7 +216,9 @@ impl Worker {
 
     fn account(&mut self, batch: Batch) {
         let (count, bytes) = (batch.count, batch.bytes);
-        if let Some((spans, loss)) = batch.account(&self.shared.stats, &self.shared.pool) {
+        let lost = batch.account(&self.shared.stats, &self.shared.pool);
+        // What nobody was to take is missed by nobody.
+        if let Some((spans, loss)) = lost.filter(|(_, loss)| loss.reason != Reason::NoExporter) {
             self.report(spans, loss, Instant::now());
         }
         self.shared.release(count, bytes);
@@ -235,8 +241,13 @@ impl Worker {
         let (done, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.flushes).into_iter().partition(|request| self.is_settled(request));
         if !done.is_empty() {
-            let result = self.flush_lanes();
-            done.into_iter().for_each(|request| request.reply.send(result.clone()));
+            self.report_overflow(now);
+            let lost = self.shared.take_lost();
+            for request in done {
+                let (lost, flushed) = (lost.clone(), self.flush_lanes(request.deadline));
+                // Apart from the loop: an exporter may take all the time there is.
+                self.runtime.spawn(async move { request.reply.send(lost.and(flushed.await)) });
+            }
         }
         let (late, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|request| request.deadline <= now);
         for request in late {
@@ -246,11 +257,22 @@ impl Worker {
         self.flushes = waiting;
     }
 
-    fn flush_lanes(&mut self) -> Result<(), FlushError> {
-        self.report_overflow(Instant::now());
-        let failed = self.lanes.iter_mut().filter_map(|lane| lane.flush().err()).last();
-        self.shared.take_lost()?;
-        failed.map_or(Ok(()), |message| Err(FlushError::Exporter { message }))
+    /// The exporters' own flushes.
+    fn flush_lanes(&self, deadline: Instant) -> impl Future<Output = FlushResult> + Send + use<> {
+        let flushes: Vec<_> = self.lanes.iter().filter_map(Lane::flush).collect();
+        async move {
+            let mut result = Ok(());
+            for (name, flushed) in flushes {
+                let message = match tokio::time::timeout_at(deadline.into(), flushed).await {
+                    Ok(Ok(Ok(()))) => continue,
+                    Ok(Ok(Err(message))) => message,
+                    Ok(Err(_)) => PANICKED.into(),
+                    Err(_) => "it did not come back in time".into(),
+                };
+                result = Err(FlushError::Exporter { message: format!("{name}: {message}") });
+            }
+            result
+        }
     }
 
     fn timed_out(&self, request: &Request) -> FlushError {
@@ -270,11 +292,19 @@ impl Worker {
             batch.loss.get_or_insert(Loss { reason, message });
             self.account(batch);
         }
-        let remaining = request.deadline.saturating_duration_since(Instant::now()).max(TICK);
+        let end = request.deadline.max(Instant::now() + TICK);
         if result.is_ok() {
-            result = self.flush_lanes();
+            self.report_overflow(Instant::now());
+            let flushed = self.flush_lanes(end);
+            result = self.shared.take_lost().and(self.runtime.block_on(flushed));
         }
-        self.lanes.iter_mut().for_each(|lane| lane.shutdown(remaining));
+        let remaining = end.saturating_duration_since(Instant::now()).max(TICK);
+        let stopped: Vec<_> = self.lanes.iter_mut().filter_map(|lane| lane.shutdown(remaining)).collect();
+        self.runtime.block_on(async {
+            for stopped in stopped {
+                let _ = tokio::time::timeout_at(end.into(), stopped).await;
+            }
+        });
         self.chores(Instant::now());
         self.lanes.clear();
         let mut queue = self.shared.queue.lock();

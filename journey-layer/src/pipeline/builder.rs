@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanProcessor};
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanExporter, SpanProcessor};
 use parking_lot::Mutex;
 
 use crate::config::{LayerConfig, OnDuplicate, Sampling};
@@ -14,6 +14,7 @@ use crate::env::Env;
 use crate::error::{BuildError, OtlpError};
 use crate::export::convert::{Conversion, Semconv};
 use crate::export::exporter::{Destination, Exporter};
+use crate::export::processor::{Processor, Tallied, tallied};
 use crate::export::sink::{ExportSink, Limits, Tick};
 use crate::export::worker::Plan;
 use crate::guard::Guard;
@@ -29,7 +30,7 @@ use crate::stats::Stats;
 pub struct Builder {
     env: Env,
     exporters: Vec<Exporter>,
-    processors: Vec<Box<dyn SpanProcessor>>,
+    processors: Vec<UserProcessor>,
     resource: Vec<KeyValue>,
     sampling: Option<Sampling>,
     step_sample_rate: Option<f64>,
@@ -43,6 +44,12 @@ pub struct Builder {
     max_queue_bytes: Option<usize>,
     schedule_delay: Option<Duration>,
     semconv: Option<Semconv>,
+}
+
+/// A span processor, with what makes a destination of it once it is shared.
+struct UserProcessor {
+    processor: Box<dyn SpanProcessor>,
+    destination: Box<dyn FnOnce(Arc<dyn SpanProcessor>, Duration) -> Exporter + Send>,
 }
 
 /// Everything in which two pipelines can differ.
@@ -72,10 +79,42 @@ impl Builder {
 
     /// Adds a span processor of the SDK.
     ///
-    /// Its `on_end` is called on the export thread, and what it is given counts as exported: what it loses on its own
-    /// is not in the ledger. Its `on_start` is called only for spans that are made with the OpenTelemetry API.
+    /// Its `on_end` is called on a thread of the pipeline, and what it is given counts as exported: what it loses on its
+    /// own is not in the ledger ([`Self::span_processor_with`] has that). So that a batch processor does not lose what
+    /// comes faster than it exports, it is flushed after every 1,024 spans. Its `on_start` is called only for spans
+    /// that are made with the OpenTelemetry API.
     pub fn span_processor(mut self, processor: impl SpanProcessor + 'static) -> Self {
-        self.processors.push(Box::new(processor));
+        let destination = |shared, _| Exporter::processor(Processor::new(shared));
+        self.processors.push(UserProcessor { processor: Box::new(processor), destination: Box::new(destination) });
+        self
+    }
+
+    /// Adds a span processor of the SDK around `exporter`, and keeps account of what becomes of its spans.
+    ///
+    /// The exporter is wrapped, so that the ledger knows what it took, what it refused (`export_failed`,
+    /// `export_timeout`), and what it never saw (`processor_dropped`). For that the processor is flushed after every
+    /// batch: it need not make batches of its own, and does not overflow.
+    ///
+    /// ```
+    /// use journey_layer::Journey;
+    /// use journey_layer::opentelemetry_sdk::trace::{BatchSpanProcessor, SpanExporter};
+    ///
+    /// # fn build(exporter: impl SpanExporter + 'static) -> Result<Journey, journey_layer::BuildError> {
+    /// Journey::builder()
+    ///     .span_processor_with(exporter, |exporter| BatchSpanProcessor::builder(exporter).build())
+    ///     .build()
+    /// # }
+    /// ```
+    pub fn span_processor_with<E, P>(mut self, exporter: E, processor: impl FnOnce(Tallied<E>) -> P) -> Self
+    where
+        E: SpanExporter + 'static,
+        P: SpanProcessor + 'static,
+    {
+        let (exporter, destination) = tallied(exporter);
+        self.processors.push(UserProcessor {
+            processor: Box::new(processor(exporter)),
+            destination: Box::new(|shared, timeout| Exporter::processor(destination(shared, timeout))),
+        });
         self
     }
 
@@ -194,16 +233,18 @@ impl Builder {
             }));
         }
         let resource = resource(self.resource, env);
-        let processors = self.processors.into_iter().map(|mut processor| {
+        let timeout = env.millis("OTEL_BSP_EXPORT_TIMEOUT").unwrap_or(Limits::default().export_timeout);
+        let mut processors: Vec<Arc<dyn SpanProcessor>> = Vec::new();
+        for UserProcessor { mut processor, destination } in self.processors {
             processor.set_resource(&resource);
-            Arc::from(processor)
-        });
-        let processors: Vec<Arc<dyn SpanProcessor>> = processors.collect();
-        exporters.extend(processors.iter().map(|processor| Exporter::processor(processor.clone())));
+            processors.push(Arc::from(processor));
+            exporters.extend(processors.last().map(|shared| destination(shared.clone(), timeout)));
+        }
         let destinations = exporters.into_iter().map(|exporter| exporter.resolve(env));
         let destinations: Vec<_> =
             if disabled { Vec::new() } else { destinations.collect::<Result<_, OtlpError>>()? };
-        let limits = limits(env, self.max_queue_bytes, self.schedule_delay, destinations.iter().all(|to| to.is_prompt));
+        let is_prompt = destinations.iter().all(|to| to.is_prompt);
+        let limits = limits(env, self.max_queue_bytes, self.schedule_delay, timeout, is_prompt);
         let semconv = self.semconv.or_else(|| env.semconv()).unwrap_or_default();
         let fingerprint = Fingerprint {
             layer,
@@ -251,7 +292,13 @@ impl Builder {
     }
 }
 
-fn limits(env: &Env, max_queue_bytes: Option<usize>, schedule_delay: Option<Duration>, is_prompt: bool) -> Limits {
+fn limits(
+    env: &Env,
+    max_queue_bytes: Option<usize>,
+    schedule_delay: Option<Duration>,
+    export_timeout: Duration,
+    is_prompt: bool,
+) -> Limits {
     let defaults = Limits::default();
     let max_queue_spans = env.positive("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or(defaults.max_queue_spans);
     let max_batch = env.positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").unwrap_or(defaults.max_batch);
@@ -262,7 +309,7 @@ fn limits(env: &Env, max_queue_bytes: Option<usize>, schedule_delay: Option<Dura
         max_queue_spans,
         max_batch: max_batch.min(max_queue_spans),
         schedule_delay: schedule_delay.unwrap_or(default_delay),
-        export_timeout: env.millis("OTEL_BSP_EXPORT_TIMEOUT").unwrap_or(defaults.export_timeout),
+        export_timeout,
     }
 }
 

@@ -237,3 +237,13 @@ pub fn journeys(journey: &Journey, count: usize) {
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const LONG: Duration = Duration::from_secs(10);
+
+/// Waits for `condition`, which is about to hold.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < 6 * LONG, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -33,7 +33,9 @@ mod shared {
     use ::http::{HeaderMap, HeaderName, HeaderValue};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 
+    use crate::export::batch::{Loss, Refused};
     use crate::export::lane::{Accepted, Failure};
+    use crate::stats::Reason;
 
     pub(crate) const USER_AGENT: &str = concat!("journey-layer/", env!("CARGO_PKG_VERSION"));
 
@@ -43,7 +45,10 @@ mod shared {
             "" => "the receiver gave no reason".to_owned(),
             message => message.to_owned(),
         };
-        Accepted { rejected: u64::try_from(partial.rejected_spans).unwrap_or(0), message }
+        let spans = u64::try_from(partial.rejected_spans).unwrap_or(0);
+        let loss = Loss { reason: Reason::PartialSuccess, message };
+        let refused = (spans > 0).then_some(Refused { spans, events: None, loss });
+        Accepted { refused: refused.into_iter().collect() }
     }
 
     pub(crate) fn header_map(headers: &[(String, String)]) -> HeaderMap {

@@ -62,8 +62,11 @@ fn connect(endpoint: &Endpoint, gzip: bool) -> Client<Channel> {
 }
 
 impl Remote for Grpc {
-    fn encode(&mut self, items: &[Item]) -> Attempt {
-        let message = Bytes::copy_from_slice(self.encoder.encode(items));
+    fn encode(&mut self, items: &[Item]) -> Bytes {
+        Bytes::copy_from_slice(self.encoder.encode(items))
+    }
+
+    fn prepare(&self, message: Bytes) -> Attempt {
         let connection = self.connection.clone();
         Box::new(move || {
             let connection = connection.clone();

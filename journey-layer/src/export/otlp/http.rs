@@ -52,9 +52,12 @@ impl Http {
 }
 
 impl Remote for Http {
-    fn encode(&mut self, items: &[Item]) -> Attempt {
-        let body = self.encoder.encode(items);
-        let body = if self.gzip { Bytes::from(compress(body)) } else { Bytes::copy_from_slice(body) };
+    fn encode(&mut self, items: &[Item]) -> Bytes {
+        Bytes::copy_from_slice(self.encoder.encode(items))
+    }
+
+    fn prepare(&self, request: Bytes) -> Attempt {
+        let body = if self.gzip { Bytes::from(compress(&request)) } else { request };
         let (client, url, headers, timeout) =
             (self.client.clone(), self.url.clone(), self.headers.clone(), self.timeout);
         Box::new(move || {
