@@ -36,6 +36,14 @@ impl Verdict {
     }
 }
 
+/// What an `llm_request` shares with another one of the same client request.
+#[derive(Clone, Copy)]
+pub(crate) enum Sibling {
+    /// Its trace, and that it is sampled.
+    Sampled(TraceId),
+    SampledOut,
+}
+
 /// Calls its argument with the ids of the enclosing spans, from the inside out, until it says `true`.
 pub(crate) type Walk<'a> = &'a dyn Fn(&mut dyn FnMut(u64) -> bool);
 
@@ -47,14 +55,20 @@ enum Enclosing {
 
 impl LayerState {
     /// Decides about a span. Runs the caller's `Headers` and OpenTelemetry's context: never under a lock.
-    pub(crate) fn decide(&self, name: SpanName, source: Parent<'_>, walk: Walk<'_>) -> Verdict {
+    pub(crate) fn decide(
+        &self,
+        name: SpanName,
+        source: Parent<'_>,
+        sibling: Option<Sibling>,
+        walk: Walk<'_>,
+    ) -> Verdict {
         let remote = match source {
             Parent::Headers(headers) => Some(propagation::extract(headers, false, &self.core.stats)),
             Parent::Carrier(carrier) => Some(propagation::extract(carrier, true, &self.core.stats)),
             Parent::Context | Parent::Span(_) => None,
         };
         match name {
-            SpanName::LlmRequest => self.decide_request(source, remote, walk),
+            SpanName::LlmRequest => self.decide_request(source, remote, sibling, walk),
             SpanName::LlmCore => self.decide_core(source, remote, walk),
             SpanName::SchedulerStep => {
                 if sampling::chance(self.core.config.step_sample_rate) {
@@ -71,7 +85,13 @@ impl LayerState {
         }
     }
 
-    fn decide_request(&self, source: Parent<'_>, remote: Option<Remote>, walk: Walk<'_>) -> Verdict {
+    fn decide_request(
+        &self,
+        source: Parent<'_>,
+        remote: Option<Remote>,
+        sibling: Option<Sibling>,
+        walk: Walk<'_>,
+    ) -> Verdict {
         let from_journey = remote.as_ref().is_some_and(|remote| remote.from_journey);
         let remote = remote.and_then(|remote| remote.parent);
         let enclosing = self.enclosing(walk, SpanName::is_journey);
@@ -98,9 +118,18 @@ impl LayerState {
                 None => (None, None, None),
             },
         };
-        let trace_id = parent.as_ref().map_or_else(sampling::new_trace_id, SpanContext::trace_id);
+        let trace_id = match (&parent, sibling) {
+            (Some(parent), _) => parent.trace_id(),
+            (None, Some(Sibling::Sampled(trace_id))) => trace_id,
+            (None, _) => sampling::new_trace_id(),
+        };
+        let is_sampled = || match sibling {
+            Some(Sibling::Sampled(_)) => true,
+            Some(Sibling::SampledOut) => false,
+            None => sampling::is_sampled(self.core.config.sampling, parent.as_ref(), trace_id),
+        };
         // A duplicate is rejected and counted as one, whatever the sampler would say.
-        if duplicate.is_none() && !sampling::is_sampled(self.core.config.sampling, parent.as_ref(), trace_id) {
+        if duplicate.is_none() && !is_sampled() {
             return Verdict::SampledOut;
         }
         Verdict::build(Decision { name: SpanName::LlmRequest, trace_id, parent, anchor_ns, duplicate, sibling: None })
@@ -150,6 +179,18 @@ impl LayerState {
             Some((family, _)) if family.name == SpanName::LlmRequest => Verdict::build(Decision::child(name, &family)),
             _ => Verdict::Refused(Reason::NoParent),
         }
+    }
+
+    /// What a new `llm_request` takes from the one behind `id`.
+    pub(crate) fn sibling(&self, id: u64) -> Option<Sibling> {
+        let sibling = self.table.with(id, |entry| match entry {
+            Entry::Live(live) => Some(Sibling::Sampled(live.record.trace_id)),
+            Entry::Exported(family) => Some(Sibling::Sampled(family.context.trace_id())),
+            Entry::SampledOut(_) => Some(Sibling::SampledOut),
+            // What was refused decides nothing.
+            Entry::Rejected { .. } => None,
+        });
+        sibling.flatten()
     }
 
     /// Rule 2: the parent is itself a journey's span.

@@ -109,7 +109,7 @@ where
         };
         let verdict = match ticket::take(name) {
             Some(decision) => Verdict::Build(decision),
-            None => state.decide(name, Parent::Context, &around),
+            None => state.decide(name, Parent::Context, None, &around),
         };
         match verdict {
             Verdict::Build(decision) => {

@@ -62,6 +62,15 @@ impl Ticket {
 
 /// Decides about a span before any of its arguments is evaluated. Without a layer, every span is built as it stands.
 pub fn admit(name: SpanName, parent: Parent<'_>) -> Admission {
+    admit_with(name, parent, None)
+}
+
+/// The same for an `llm_request` of the same client request as `sibling`.
+pub fn admit_sibling(name: SpanName, parent: Parent<'_>, sibling: &tracing::Span) -> Admission {
+    admit_with(name, parent, Some(sibling))
+}
+
+fn admit_with(name: SpanName, parent: Parent<'_>, sibling: Option<&tracing::Span>) -> Admission {
     if is_switched_off(name) {
         return Admission::Out(tracing::Span::none());
     }
@@ -71,7 +80,7 @@ pub fn admit(name: SpanName, parent: Parent<'_>) -> Admission {
     });
     // Outside the dispatcher's closure: what runs from here on may itself be traced.
     match current {
-        Some(Some((state, dispatch))) => state.admit(name, parent, &dispatch),
+        Some(Some((state, dispatch))) => state.admit(name, parent, sibling, &dispatch),
         Some(None) => Admission::Build(Ticket(None)),
         None => Admission::Out(tracing::Span::none()),
     }
@@ -86,7 +95,13 @@ fn is_switched_off(name: SpanName) -> bool {
 }
 
 impl LayerState {
-    fn admit(&self, name: SpanName, parent: Parent<'_>, dispatch: &Dispatch) -> Admission {
+    fn admit(
+        &self,
+        name: SpanName,
+        parent: Parent<'_>,
+        sibling: Option<&tracing::Span>,
+        dispatch: &Dispatch,
+    ) -> Admission {
         if self.core.is_closed() {
             self.core.stats.span_started();
             self.core.stats.span(Reason::Shutdown);
@@ -99,7 +114,12 @@ impl LayerState {
             Parent::Span(span) => span.id(),
             _ => dispatch.current_span().id().cloned(),
         };
-        match self.decide(name, parent, &|each| self.walk_from(dispatch, start.as_ref(), each)) {
+        let sibling = match sibling {
+            Some(span) if span.is_disabled() => return Admission::Out(tracing::Span::none()),
+            Some(span) => span.id().and_then(|id| self.sibling(id.into_u64())),
+            None => None,
+        };
+        match self.decide(name, parent, sibling, &|each| self.walk_from(dispatch, start.as_ref(), each)) {
             Verdict::Build(decision) => Admission::Build(Ticket(Some(decision))),
             Verdict::SampledOut => {
                 self.core.sampled_out(name);

@@ -1,11 +1,12 @@
 //! The three rules by which a second `llm_request` is refused, and what is not a duplicate.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use journey_layer::macros::*;
-use journey_layer::testing::{self, Capture};
+use journey_layer::opentelemetry::trace::SpanId;
+use journey_layer::testing::{self, Capture, CapturedSpan};
 use journey_layer::tracing::{self, Span, info_span};
-use journey_layer::{Journey, OnDuplicate, Reason, handoff};
+use journey_layer::{Journey, OnDuplicate, Reason, Sampling, handoff};
 
 #[track_caller]
 fn assert_rejected(capture: &Capture, reason: Reason, spans: usize) {
@@ -146,6 +147,55 @@ fn two_requests_of_one_client_trace_are_two_journeys() {
     let second = journey_span!(scope = "vllm.api", request_id = "b", headers = &headers);
     drop((first, second));
     assert_eq!(capture.spans().len(), 2);
+}
+
+#[test]
+fn siblings_are_sampled_alike_and_share_a_trace() {
+    let traced = HashMap::from([(
+        "traceparent".to_owned(),
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+    )]);
+    let untraced = HashMap::new();
+    let root = Sampling::ParentBased { root: 0.5 };
+    for (sampling, headers) in [(root, &untraced), (Sampling::Rate(0.5), &untraced), (Sampling::Rate(0.5), &traced)] {
+        let capture = testing::capture_with(Journey::builder().sampling(sampling));
+        for client_request in 0..64 {
+            let id = |prompt| format!("{client_request}-{prompt}");
+            let first = journey_span!(scope = "vllm.api", request_id = id(0), headers = headers);
+            journey_event!(&first, DEPARTED);
+            let others = [1, 2].map(|prompt| {
+                journey_span!(scope = "vllm.api", request_id = id(prompt), headers = headers, sibling = &first)
+            });
+            drop((first, others));
+        }
+        let spans = capture.spans();
+        let parent = (!headers.is_empty()).then(|| SpanId::from_hex("b7ad6b7169203331").unwrap());
+        let mut sizes = HashSet::new();
+        for client_request in 0..64 {
+            let is_of = |span: &&CapturedSpan| {
+                let id = span.attribute("gen_ai.request.id").unwrap().as_str();
+                id.starts_with(&format!("{client_request}-"))
+            };
+            let journeys: Vec<_> = spans.iter().filter(is_of).collect();
+            let alike = |span: &&CapturedSpan| (span.trace_id, span.parent_span_id) == (journeys[0].trace_id, parent);
+            assert!(journeys.iter().all(alike), "{journeys:?}");
+            sizes.insert(journeys.len());
+        }
+        assert_eq!(sizes, HashSet::from([0, 3]), "all or none, with {sampling:?}");
+        assert!(capture.stats().balances() && capture.stats().spans.rejected() == 0, "{}", capture.stats());
+    }
+}
+
+#[test]
+fn a_sibling_of_what_is_switched_off_or_refused() {
+    let capture = testing::capture();
+    let span = journey_span!(scope = "vllm.api", request_id = "a", sibling = &Span::none());
+    assert!(span.is_none(), "switched off as well");
+    let first = journey_span!(scope = "vllm.api", request_id = "a");
+    let refused = journey_span!(scope = "vllm.api", request_id = "a");
+    let other = journey_span!(scope = "vllm.api", request_id = "b", sibling = refused);
+    drop((first, refused, other));
+    assert_rejected(&capture, Reason::SameId, 2);
 }
 
 #[test]

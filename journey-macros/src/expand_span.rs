@@ -36,7 +36,7 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
 //         Span::none()
 //     }
 pub(crate) fn span(args: &SpanArgs) -> TokenStream {
-    let SpanArgs { krate, name, parent, fields, .. } = args;
+    let SpanArgs { krate, name, parent, sibling, fields, .. } = args;
     let private = &quote!(#krate::__private);
     let tracing = quote!(#private::tracing);
     let parent_local = format_ident!("__journey_parent");
@@ -54,8 +54,14 @@ pub(crate) fn span(args: &SpanArgs) -> TokenStream {
     };
     let build = bind(fields, private, quote!(__journey_ticket.build(|| #create)));
     // The headers' borrow ends with the `let`: an `.await` among the arguments does not carry it along.
+    let arguments = quote!(#private::SpanName::#variant, #private::Parent::#source);
+    let sibling_local = format_ident!("__journey_sibling");
+    let admission = match sibling {
+        None => quote!(#private::admit(#arguments)),
+        Some(_) => quote!(#private::admit_sibling(#arguments, #sibling_local)),
+    };
     let mut decide = quote! {
-        let __journey_admission = #private::admit(#private::SpanName::#variant, #private::Parent::#source);
+        let __journey_admission = #admission;
         match __journey_admission {
             #private::Admission::Build(__journey_ticket) => #build,
             #private::Admission::Out(__journey_out) => __journey_out,
@@ -63,6 +69,9 @@ pub(crate) fn span(args: &SpanArgs) -> TokenStream {
     };
     if let ParentArg::Span(expr) = parent {
         decide = bind_reference(expr, &parent_local, quote!(#tracing::Span), decide);
+    }
+    if let Some(expr) = sibling {
+        decide = bind_reference(expr, &sibling_local, quote!(#tracing::Span), decide);
     }
     quote! {
         if #tracing::level_enabled!(#tracing::Level::INFO) { #decide } else { #tracing::Span::none() }

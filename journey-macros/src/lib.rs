@@ -45,19 +45,22 @@ use proc_macro::TokenStream;
 /// | `headers = expr` | W3C trace headers from outside (`http::HeaderMap`, a map of strings, an `Option` of one) |
 /// | `carrier = expr` | the map that `journey_layer::handoff` made on the other side |
 /// | `parent = expr` | a `tracing::Span` of this process, or a reference to one |
+/// | `sibling = expr` | for a second `llm_request` of one client request: the first one's `tracing::Span`, or a reference to it |
 /// | `request_id = expr`, .. | an attribute of the span, by its short name |
 /// | `fields(http.route = expr, ..)` | attributes by their keys, quoted or not, or by their short names |
 /// | `err` | an `Err` that the function returns ends the span with the error's text; `err(Debug)` where it has no `Display` |
 /// | `crate = path` | the path of `journey_layer`, where it goes by another name |
 ///
 /// At most one of `headers`, `carrier` and `parent` is given; without them the parent is the enclosing journey span, else
-/// the active OpenTelemetry context. The attributes of a span and their short names are listed in `docs/schema.md`.
+/// the active OpenTelemetry context. A span with a `sibling` is sampled as that one is, and without a parent of its own
+/// begins in its trace: a completion with several prompts opens one `llm_request` for each, and they arrive together or not
+/// at all. The attributes of a span and their short names are listed in `docs/schema.md`.
 /// Integers, floats and texts are taken as they are, an `Option` records what it holds, and `%expr` or `?expr` records
 /// what `Display` or `Debug` prints.
 ///
 /// The expressions see the function's arguments. They are evaluated once, in the order of writing, and not at all when
-/// the span is switched off or its journey is sampled out; only `headers`, `carrier` and `parent` are, because the
-/// decision needs them.
+/// the span is switched off or its journey is sampled out; only `headers`, `carrier`, `parent` and `sibling` are, because
+/// the decision needs them.
 ///
 /// # Where it goes
 ///

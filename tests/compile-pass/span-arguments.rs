@@ -45,6 +45,12 @@ fn request_spans(request: &Request) -> Span {
     )
 }
 
+fn siblings(first: Arc<Span>, headers: &HashMap<String, String>) {
+    let second = journey_span!(scope = "vllm.api", request_id = "b", headers = headers, sibling = first);
+    drop(journey_span!(scope = "vllm.api", sibling = &second));
+    drop(first);
+}
+
 fn core_spans(request: &Request, carrier: BTreeMap<String, String>) {
     let id: Arc<str> = "a".into();
     let _ = journey_span!(scope = "vllm.scheduler", request_id = id, carrier = &carrier);
@@ -77,6 +83,7 @@ fn main() {
     let request = Request { id: Id(1), model: None, max_tokens: Some(4), headers: HashMap::new(), span };
     drop(request_spans(&request));
     core_spans(&request, BTreeMap::new());
+    siblings(Arc::new(request.span.clone()), &request.headers);
     assert!(early_exits(&["a"]).is_some());
     sends(awaits(&request.headers));
 }

@@ -20,6 +20,8 @@ pub(crate) struct SpanArgs {
     pub(crate) krate: TokenStream,
     pub(crate) name: SpanName,
     pub(crate) parent: ParentArg,
+    /// A span of the same request.
+    pub(crate) sibling: Option<Expr>,
     /// In the order in which they were written.
     pub(crate) fields: Vec<Field>,
     pub(crate) err: Option<ErrFormat>,
@@ -47,6 +49,7 @@ struct Controls {
     scope: Option<Arg>,
     name: Option<Arg>,
     parent: Option<Arg>,
+    sibling: Option<Arg>,
     err: Option<Arg>,
     /// Attributes, or mistakes: directly, and inside `fields(..)`.
     attrs: Vec<Arg>,
@@ -87,11 +90,19 @@ impl SpanArgs {
                 None => misplaced(&arg, name, direct, &mut errors),
             }
         }
+        let sibling = controls.sibling.and_then(|arg| sibling(arg, name, &mut errors));
         let parent = controls.parent.map_or(ParentArg::Context, |arg| parent(arg, &mut errors));
         let krate = controls.krate.and_then(|arg| crate_path(&arg.value, &arg.key, &mut errors));
         // Without a name there was an error above; the default is never seen.
         let name = name.unwrap_or(SpanName::LlmRequest);
-        errors.finish(Self { krate: krate.unwrap_or_else(default_crate), name, parent, fields: fields.list, err })
+        errors.finish(Self {
+            krate: krate.unwrap_or_else(default_crate),
+            name,
+            parent,
+            sibling,
+            fields: fields.list,
+            err,
+        })
     }
 }
 
@@ -105,6 +116,7 @@ impl Controls {
                 "name" => &mut controls.name,
                 "err" => &mut controls.err,
                 "headers" | "carrier" | "parent" => &mut controls.parent,
+                "sibling" => &mut controls.sibling,
                 "crate" => &mut controls.krate,
                 "fields" => {
                     match arg.value {
@@ -228,6 +240,24 @@ fn parent(arg: Arg, errors: &mut Errors) -> ParentArg {
     }
 }
 
+fn sibling(arg: Arg, name: Option<SpanName>, errors: &mut Errors) -> Option<Expr> {
+    let Arg { key, value } = arg;
+    if let Some(name) = name.filter(|name| *name != SpanName::LlmRequest) {
+        let message = format!(
+            "`sibling` joins the `llm_request` spans of one client request, and this is `{}`: leave it out",
+            name.name()
+        );
+        errors.push(&key, message);
+    }
+    match value {
+        Value::Expr(None, expr) => Some(expr),
+        _ => {
+            errors.push(&key, "`sibling` takes an expression: `sibling = &first`");
+            None
+        }
+    }
+}
+
 /// Says where what is no attribute of the span belongs. `direct` tells it from a field inside `fields(..)`.
 fn misplaced(arg: &Arg, name: Option<SpanName>, direct: Option<Usage>, errors: &mut Errors) {
     let text = &arg.key.text;
@@ -254,8 +284,12 @@ fn misplaced(arg: &Arg, name: Option<SpanName>, direct: Option<Usage>, errors: &
             };
             let controls: &[&str] = match direct {
                 None => return errors.push(&arg.key, unknown(&arg.key, "attribute", &owner, &attrs, &[])),
-                Some(Usage::Attribute) => &["scope", "name", "headers", "carrier", "parent", "fields", "crate", "err"],
-                Some(Usage::Expression) => &["scope", "name", "headers", "carrier", "parent", "fields", "crate"],
+                Some(Usage::Attribute) => {
+                    &["scope", "name", "headers", "carrier", "parent", "sibling", "fields", "crate", "err"]
+                }
+                Some(Usage::Expression) => {
+                    &["scope", "name", "headers", "carrier", "parent", "sibling", "fields", "crate"]
+                }
             };
             unknown(&arg.key, "argument", &owner, &attrs, controls)
         }
