@@ -2,6 +2,8 @@
 
 mod api_support;
 
+use std::collections::HashMap;
+
 use api_support::{SCRIPT, Setup, finish_status, serve, text};
 use serde_json::{Value, json};
 
@@ -173,6 +175,7 @@ async fn each_prompt_is_a_journey_of_its_own() {
         let requests: Vec<_> = spans.iter().filter(|span| span.name == "llm_request").collect();
         assert_eq!(requests.len(), 3);
         for request in &requests {
+            assert_eq!((request.trace_id, request.parent_span_id), (requests[0].trace_id, None));
             assert_eq!(request.event_names().last(), Some(&"api.DEPARTED"));
             assert_eq!(request.attribute("gen_ai.usage.completion_tokens"), Some(&6.into()));
             let cores = spans.iter().filter(|span| span.parent_span_id == Some(request.span_id)).count();
@@ -183,6 +186,21 @@ async fn each_prompt_is_a_journey_of_its_own() {
         lengths.sort();
         assert_eq!(lengths, ["Some(I64(1))", "Some(I64(2))", "Some(I64(3))"]);
     }
+}
+
+#[tokio::test]
+async fn the_prompts_of_one_request_are_sampled_alike() {
+    let server = Setup { sample_rate: 0.5, ..Setup::default() }.start().await;
+    let body = json!({"prompt": ["a", "bc", "def"], "max_tokens": 2});
+    for _ in 0..40 {
+        assert_eq!(server.ask(COMPLETIONS, &body).await.0, 200);
+    }
+    let mut traces = HashMap::new();
+    for span in server.journeys().await {
+        *traces.entry(span.trace_id).or_insert(0) += 1;
+    }
+    assert!(traces.values().all(|spans| *spans == 6), "three pairs in each trace: {traces:?}");
+    assert!((1..40).contains(&traces.len()), "some of 40 requests are sampled: {}", traces.len());
 }
 
 #[tokio::test]

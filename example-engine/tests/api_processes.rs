@@ -2,7 +2,6 @@
 
 mod api_support;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 use api_support::checkpoint;
@@ -149,8 +148,8 @@ fn the_demo_ends_with_0_and_the_replayed_duplicates_are_refused() {
     assert!(text.contains("duplicate spans refused") && text.contains("handed_off"), "{text}");
     let replayed = read_spans(&workspace.journeys);
     let requests = named(&replayed, "llm_request");
-    let traces: HashSet<_> = requests.iter().map(|request| &request.trace_id).collect();
-    assert_eq!((requests.len(), requests.len() > 20), (traces.len(), true));
+    // The demo's clients send no parent: whatever has one is a duplicate.
+    assert!(requests.len() > 20 && requests.iter().all(|request| request.parent_span_id.is_empty()), "{requests:?}");
     assert!(replayed.iter().all(|span| matches!(span.scope.as_str(), "vllm.api" | "vllm.scheduler")));
 }
 

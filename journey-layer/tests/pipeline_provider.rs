@@ -3,8 +3,8 @@
 
 mod pipeline_support;
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use journey_layer::macros::*;

@@ -20,7 +20,7 @@ use super::submit::{Incoming, in_time, prepare};
 /// Continues one prompt or several.
 ///
 /// Each prompt is a journey of its own, so the handler itself runs in none: an `llm_request` made inside another is
-/// refused as its duplicate.
+/// refused as its duplicate. They are siblings in one trace, all of them sampled or none.
 pub(super) async fn completions(
     State(state): State<Arc<ApiState>>,
     Admission(waiting): Admission,
@@ -29,19 +29,26 @@ pub(super) async fn completions(
     body: Body,
 ) -> Result<Response, ApiError> {
     let incoming = Incoming::new(&state, Endpoint::Completions, format!("cmpl-{id}"), waiting);
-    let arrived = |prompt| {
-        RequestJourney::arrived(journey_span!(
+    let first = journey_span!(
+        scope = "vllm.api",
+        request_id = incoming.id.as_str(),
+        headers = &headers,
+        fields(http.route = "/v1/completions")
+    );
+    let another = |prompt| {
+        journey_span!(
             scope = "vllm.api",
             request_id = incoming.journey_id(prompt),
             headers = &headers,
+            sibling = &first,
             fields(http.route = "/v1/completions")
-        ))
+        )
     };
-    let mut journeys = vec![arrived(0)];
+    let mut journeys = vec![RequestJourney::arrived(first.clone())];
     let prepared = in_time(&state, incoming.deadline, prepare(&state, Endpoint::Completions, &headers, body)).await;
     let result = match incoming.timer.note(prepared) {
         Ok(request) => {
-            journeys.extend((1..request.prompts.len()).map(arrived));
+            journeys.extend((1..request.prompts.len()).map(|prompt| RequestJourney::arrived(another(prompt))));
             respond(state, incoming, &request, &journeys).await
         }
         Err(error) => Err(error),

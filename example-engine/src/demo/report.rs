@@ -2,18 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::iter;
 
-use crate::telemetry::{RecordedEvent, RecordedSpan};
+use crate::telemetry::RecordedSpan;
 
 /// Columns of a waterfall's bar.
 const WIDTH: usize = 48;
 /// Journeys in the waterfall.
 const SLOWEST: usize = 8;
 
-/// The journeys of a demo: each trace's spans.
+/// The journeys of a demo.
 pub(super) struct Journeys<'a> {
-    traces: BTreeMap<&'a str, Vec<&'a RecordedSpan>>,
+    requests: Vec<Request<'a>>,
+    /// Spans that belong to none of them.
+    orphans: Vec<&'a RecordedSpan>,
     steps: usize,
+}
+
+/// An `llm_request`, and the `llm_core` spans under it.
+struct Request<'a> {
+    span: &'a RecordedSpan,
+    cores: Vec<&'a RecordedSpan>,
 }
 
 /// Where a sequence's time went, seconds.
@@ -36,54 +45,55 @@ enum Doing {
 
 impl<'a> Journeys<'a> {
     pub(super) fn new(spans: &'a [RecordedSpan]) -> Self {
-        let mut traces: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        // A traced scheduler step is a trace of its own, and no journey.
-        let is_step = |span: &RecordedSpan| matches!(span.name.as_str(), "scheduler_step" | "model_forward");
-        for span in spans.iter().filter(|span| !is_step(span)) {
-            traces.entry(span.trace_id.as_str()).or_default().push(span);
+        let mut journeys = Self { requests: Vec::new(), orphans: Vec::new(), steps: 0 };
+        for span in spans.iter().filter(|span| span.name == "llm_request") {
+            journeys.requests.push(Request { span, cores: Vec::new() });
         }
-        let steps = spans.iter().filter(|span| span.name == "scheduler_step").count();
-        Self { traces, steps }
+        for span in spans.iter().filter(|span| span.name != "llm_request") {
+            let is_parent = |request: &&mut Request<'_>| {
+                let parent = request.span;
+                span.trace_id == parent.trace_id && span.parent_span_id.as_ref() == Some(&parent.span_id)
+            };
+            match span.name.as_str() {
+                // A traced scheduler step is a trace of its own, and no journey.
+                "scheduler_step" => journeys.steps += 1,
+                "model_forward" => {}
+                "llm_core" => match journeys.requests.iter_mut().find(is_parent) {
+                    Some(request) => request.cores.push(span),
+                    None => journeys.orphans.push(span),
+                },
+                _ => journeys.orphans.push(span),
+            }
+        }
+        journeys
     }
 
-    fn requests(&self) -> impl Iterator<Item = (&'a RecordedSpan, Vec<&'a RecordedSpan>)> {
-        self.traces.values().filter_map(|spans| {
-            let request = spans.iter().find(|span| span.name == "llm_request")?;
-            let cores = spans.iter().filter(|span| span.name == "llm_core").copied().collect();
-            Some((*request, cores))
-        })
-    }
-
-    /// What is wrong with the exported traces, in words: each has one `llm_request`, `n` `llm_core` under it if it was handed
-    /// off, and nothing else.
+    /// What is wrong with the exported spans, in words: there are `llm_request` roots, `n` `llm_core` under each that was
+    /// handed off, and nothing else.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        for (trace, spans) in &self.traces {
-            let requests: Vec<_> = spans.iter().filter(|span| span.name == "llm_request").collect();
-            let [request] = requests.as_slice() else {
-                faults.push(format!("trace {trace} has {} llm_request spans", requests.len()));
-                continue;
-            };
-            let cores = spans.iter().filter(|span| span.name == "llm_core");
-            let orphans = cores.clone().filter(|core| core.parent_span_id.as_ref() != Some(&request.span_id)).count();
-            let handed_off = request.events.iter().any(|event| event.name == "api.HANDOFF_TO_CORE");
-            let n = usize::try_from(request.n.unwrap_or(0)).unwrap_or(0);
-            let count = cores.count();
-            if orphans > 0 || (handed_off && count != n) || count + 1 != spans.len() {
-                faults.push(format!(
-                    "trace {trace} has {} spans, {count} llm_core for n={n}, {orphans} orphans",
-                    spans.len()
-                ));
+        for Request { span, cores } in &self.requests {
+            let trace = &span.trace_id;
+            if let Some(parent) = &span.parent_span_id {
+                faults.push(format!("trace {trace}: an llm_request under {parent}, where no client sent a parent"));
             }
-            for span in spans {
-                let owner = if span.name == "llm_request" { "vllm.api" } else { "vllm.scheduler" };
-                let terminal = |event: &&RecordedEvent| {
-                    matches!(event.name.as_str(), "api.DEPARTED" | "api.ABORTED" | "journey.FINISHED")
-                };
-                if span.scope != owner || span.events.iter().filter(terminal).count() != 1 {
+            let n = usize::try_from(span.n.unwrap_or(0)).unwrap_or(0);
+            if times(span, "api.HANDOFF_TO_CORE") > 0 && cores.len() != n {
+                faults.push(format!("trace {trace}: {} llm_core for n={n}", cores.len()));
+            }
+            for (span, owner) in
+                iter::once((*span, "vllm.api")).chain(cores.iter().map(|core| (*core, "vllm.scheduler")))
+            {
+                if span.scope != owner || span.events.iter().filter(|event| event.is_terminal()).count() != 1 {
                     faults.push(format!("trace {trace}: {} in scope {} does not end once", span.name, span.scope));
                 }
             }
+        }
+        for span in &self.orphans {
+            faults.push(format!(
+                "trace {}: {} in scope {} without its llm_request",
+                span.trace_id, span.name, span.scope
+            ));
         }
         faults
     }
@@ -95,10 +105,10 @@ impl<'a> Journeys<'a> {
         if self.steps > 0 {
             count("traced steps", self.steps);
         }
-        for (request, cores) in self.requests() {
+        for Request { span, cores } in &self.requests {
             count("journeys", 1);
-            count("departed", usize::from(times(request, "api.DEPARTED") > 0));
-            count("aborted", usize::from(times(request, "api.ABORTED") > 0));
+            count("departed", usize::from(times(span, "api.DEPARTED") > 0));
+            count("aborted", usize::from(times(span, "api.ABORTED") > 0));
             for core in cores {
                 count("sequences", 1);
                 count("preemptions", times(core, "journey.PREEMPTED"));
@@ -111,15 +121,16 @@ impl<'a> Journeys<'a> {
 
     /// The slowest journeys, each with where its time went.
     pub(super) fn waterfall(&self) -> String {
-        let mut slowest: Vec<_> = self.requests().collect();
-        slowest.sort_by(|(one, _), (other, _)| (other.end - other.start).total_cmp(&(one.end - one.start)));
+        let mut slowest: Vec<_> = self.requests.iter().collect();
+        let took = |request: &Request<'_>| request.span.end - request.span.start;
+        slowest.sort_by(|one, other| took(other).total_cmp(&took(one)));
         slowest.truncate(SLOWEST);
-        let began = slowest.iter().map(|(request, _)| request.start).fold(f64::INFINITY, f64::min);
-        let ended = slowest.iter().map(|(request, _)| request.end).fold(f64::NEG_INFINITY, f64::max);
+        let began = slowest.iter().map(|request| request.span.start).fold(f64::INFINITY, f64::min);
+        let ended = slowest.iter().map(|request| request.span.end).fold(f64::NEG_INFINITY, f64::max);
         let column = |time: f64| ((time - began) / (ended - began).max(1e-9) * WIDTH as f64).clamp(0.0, WIDTH as f64);
         let mut out =
             String::from("slowest journeys: · queue  ▒ prefill  █ decode  × preempted  ─ at the API (milliseconds)\n");
-        for (request, cores) in &slowest {
+        for Request { span: request, cores } in &slowest {
             let mut bar = vec![' '; WIDTH];
             paint(&mut bar, column(request.start), column(request.end), '─');
             let mut phases = Phases::default();

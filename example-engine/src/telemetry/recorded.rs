@@ -43,6 +43,13 @@ pub struct RecordedEvent {
     pub step: Option<i64>,
 }
 
+impl RecordedEvent {
+    /// Whether it ends its span.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.name.as_str(), "api.DEPARTED" | "api.ABORTED" | "journey.FINISHED")
+    }
+}
+
 /// The spans that an in-memory exporter has.
 pub fn recorded(memory: &Memory) -> Vec<RecordedSpan> {
     memory.spans().iter().map(record).collect()

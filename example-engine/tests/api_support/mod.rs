@@ -14,8 +14,8 @@ use example_engine::api::{ApiConfig, ApiKey, ApiState, Backend, ChatTemplate, Li
 use example_engine::engine::{EngineConfig, EngineCore};
 use example_engine::grpc::CorePool;
 use example_engine::server::Server;
-use journey_layer::Journey;
 use journey_layer::testing::{Capture, CapturedSpan, capture_with};
+use journey_layer::{Builder, Journey};
 use serde_json::Value;
 
 pub use runner::{EOS, Gate, SCRIPT, ScriptedRunner, tokenizer};
@@ -27,6 +27,7 @@ pub struct Setup {
     pub api_key: Option<ApiKey>,
     pub chat_template: Option<&'static str>,
     pub drain: Duration,
+    pub sample_rate: f64,
 }
 
 /// A running server.
@@ -62,6 +63,7 @@ impl Default for Setup {
             api_key: None,
             chat_template: None,
             drain: Duration::from_millis(200),
+            sample_rate: 1.0,
         }
     }
 }
@@ -69,7 +71,7 @@ impl Default for Setup {
 impl Setup {
     /// Starts the server. Its journeys are captured on this thread and on its core's.
     pub async fn start(self) -> TestServer {
-        let capture = capture();
+        let capture = capture_with(builder().sample_rate(self.sample_rate));
         let gate = Gate::open();
         let max_model_len = self.engine.max_model_len;
         let core = EngineCore::start(self.engine.clone(), Box::new(ScriptedRunner::new(gate.clone()))).expect("a core");
@@ -106,7 +108,11 @@ impl Setup {
 
 /// Catches journeys without scheduler steps, whatever the environment says.
 pub fn capture() -> Capture {
-    capture_with(Journey::builder().environment(|_| None))
+    capture_with(builder())
+}
+
+fn builder() -> Builder {
+    Journey::builder().environment(|_| None)
 }
 
 /// A server with the default setup.
