@@ -8,7 +8,7 @@ use std::time::Duration;
 use journey_layer::tracing::{info, warn};
 use tokio::net::TcpListener;
 
-use crate::api::{ApiConfig, ApiKey, ApiState, Backend, Lifecycle};
+use crate::api::{ApiConfig, ApiState, Backend, Lifecycle};
 use crate::config::{CoreArgs, ServeArgs};
 use crate::engine::EngineCore;
 use crate::grpc::{CorePool, serve_core};
@@ -42,7 +42,7 @@ pub async fn serve(args: &ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
         template: front.template,
         model: front.card,
         limits: args.limits(),
-        api_key: args.api_key.as_deref().map(ApiKey::new),
+        api_key: args.api_key.clone(),
         ledger: Some(telemetry.ledger()),
         do_tracing: None,
     });

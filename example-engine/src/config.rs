@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::api::Limits;
+use crate::api::{ApiKey, Limits};
 use crate::engine::{EngineConfig, SchedulingPolicy};
 use crate::model::ModelConfig;
 
@@ -56,8 +56,8 @@ pub struct ServeArgs {
     #[arg(long)]
     pub served_model_name: Option<String>,
     /// Key that clients must send as `Authorization: Bearer KEY`.
-    #[arg(long, env = "EXAMPLE_ENGINE_API_KEY", hide_env_values = true)]
-    pub api_key: Option<String>,
+    #[arg(long, env = "EXAMPLE_ENGINE_API_KEY", hide_env_values = true, value_parser = ApiKey::parse)]
+    pub api_key: Option<ApiKey>,
     /// Largest request body, bytes.
     #[arg(long, default_value_t = 1 << 20)]
     pub max_body_bytes: usize,

@@ -38,7 +38,11 @@ async fn a_request_that_fails_validation_has_a_journey_that_says_so() {
         assert_eq!(request.event_names(), ["api.ARRIVED", "api.ABORTED"]);
         assert_eq!(abort_reason(&request), "validation_error");
         let error = request.event("api.ABORTED").attribute("error").expect("an error").as_str().into_owned();
-        assert_eq!(Some(error.as_str()), answer["error"]["message"].as_str());
+        // The words of a request are for its client alone.
+        match says {
+            "warm" => assert_eq!(error, "the request cannot be read; its client was told where"),
+            _ => assert_eq!(Some(error.as_str()), answer["error"]["message"].as_str()),
+        }
         assert!(cores.is_empty() && request.error.is_some());
     }
 }

@@ -17,7 +17,7 @@ use super::ApiState;
 use super::error::ApiError;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Bytes of an `X-Request-Id` that is kept; a longer one is cut.
+/// Bytes of an `X-Request-Id` that is kept; a longer one is cut, and counted.
 const MAX_ID_BYTES: usize = 128;
 
 /// The key that clients must send. Only its hash is kept, so that no log and no dump can show it.
@@ -28,6 +28,18 @@ impl ApiKey {
     /// Keeps the hash of `key`.
     pub fn new(key: &str) -> Self {
         Self(Sha256::digest(key).into())
+    }
+
+    /// [`Self::new`] for the command line.
+    ///
+    /// # Errors
+    /// The key is empty.
+    pub fn parse(key: &str) -> Result<Self, &'static str> {
+        if key.trim().is_empty() {
+            Err("an empty key keeps nobody out; leave it out to have none")
+        } else {
+            Ok(Self::new(key.trim()))
+        }
     }
 
     /// Whether `key` is the one. Takes the same time for every wrong key.
@@ -115,11 +127,15 @@ impl Drop for LiveId {
 pub(super) struct RequestId(pub(super) String);
 
 /// Gives each request its id, and the response the same.
-pub(super) async fn identify(mut request: Request, next: Next) -> Response {
+pub(super) async fn identify(State(state): State<Arc<ApiState>>, mut request: Request, next: Next) -> Response {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()).map(str::trim);
     let id = match given {
         // `to_str` let visible ASCII alone through, so any byte is a boundary.
-        Some(id) if !id.is_empty() => id[..id.len().min(MAX_ID_BYTES)].to_owned(),
+        Some(id) if id.len() > MAX_ID_BYTES => {
+            state.metrics.id_truncated();
+            id[..MAX_ID_BYTES].trim_end().to_owned()
+        }
+        Some(id) if !id.is_empty() => id.to_owned(),
         _ => format!("{:016x}", rand::random::<u64>()),
     };
     let header = HeaderValue::from_str(&id).expect("visible ASCII is a header's value");

@@ -1,5 +1,7 @@
 //! What the API answers when it cannot answer: OpenAI's error bodies and status codes.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +18,15 @@ pub enum ApiError {
         param: Option<String>,
         /// OpenAI's machine-readable code, where there is one.
         code: Option<&'static str>,
+        /// What is wrong, and with what input.
+        message: String,
+    },
+    /// A part of the request is not what it should be, and the message says so in words of the request's own. They are
+    /// for the client alone: a prompt may be among them.
+    #[error("{message}")]
+    Unreadable {
+        /// The offending field, as a path into the body.
+        param: Option<String>,
         /// What is wrong, and with what input.
         message: String,
     },
@@ -107,10 +118,15 @@ impl ApiError {
         Self::Invalid { param: Some(param.into()), code: None, message: message.into() }
     }
 
+    /// An [`Unreadable`](Self::Unreadable) that names its field.
+    pub fn unreadable(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Unreadable { param: Some(param.into()), message: message.into() }
+    }
+
     /// The status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Invalid { .. } | Self::BodyLost(_) => StatusCode::BAD_REQUEST,
+            Self::Invalid { .. } | Self::Unreadable { .. } | Self::BodyLost(_) => StatusCode::BAD_REQUEST,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -124,6 +140,14 @@ impl ApiError {
         }
     }
 
+    /// What the journey says of the error: never anything of a prompt.
+    pub fn journey_text(&self) -> Cow<'static, str> {
+        match self {
+            Self::Unreadable { .. } => "the request cannot be read; its client was told where".into(),
+            other => other.to_string().into(),
+        }
+    }
+
     /// Why a journey that ends with this error was aborted.
     pub fn abort_reason(&self) -> AbortReason {
         match self {
@@ -132,6 +156,7 @@ impl ApiError {
             Self::ShuttingDown | Self::Overloaded { .. } => AbortReason::Cancelled,
             Self::BodyLost(_) => AbortReason::ClientDisconnect,
             Self::Invalid { .. }
+            | Self::Unreadable { .. }
             | Self::ContentType(_)
             | Self::TooLarge { .. }
             | Self::Unauthorized
@@ -163,7 +188,7 @@ impl ApiError {
 
     fn param(&self) -> Option<&str> {
         match self {
-            Self::Invalid { param, .. } => param.as_deref(),
+            Self::Invalid { param, .. } | Self::Unreadable { param, .. } => param.as_deref(),
             Self::ModelNotFound { .. } => Some("model"),
             _ => None,
         }

@@ -94,5 +94,5 @@ pub(super) fn conclude(
 
 /// The request of `span` ends early.
 pub(super) fn abort(span: &Span, error: &ApiError) {
-    journey_event!(span, ABORTED, reason = (error.abort_reason()), error = %error);
+    journey_event!(span, ABORTED, reason = (error.abort_reason()), error = error.journey_text());
 }

@@ -29,6 +29,7 @@ pub type LedgerReader = Box<dyn Fn() -> JourneyStats + Send + Sync>;
 pub(super) struct Metrics {
     registry: Registry,
     requests: Requests,
+    ids_truncated: Counter<u64, AtomicU64>,
 }
 
 /// What is measured on requests.
@@ -71,11 +72,13 @@ impl Metrics {
         );
         registry.register(vllm("request_success"), "Sequences that were finished", requests.success.clone());
         registry.register(vllm("request_aborted"), "Requests that ended early", requests.aborted.clone());
+        let ids_truncated = Counter::default();
+        registry.register("request_ids_truncated", "Request ids of clients that were cut", ids_truncated.clone());
         registry.register_collector(Box::new(EngineMetrics { backend }));
         if let Some(ledger) = ledger {
             registry.register_collector(Box::new(LedgerMetrics { ledger }));
         }
-        Self { registry, requests }
+        Self { registry, requests, ids_truncated }
     }
 
     /// Follows one request from now on.
@@ -86,6 +89,11 @@ impl Metrics {
             last: Vec::new(),
             settled: AtomicBool::new(false),
         }
+    }
+
+    /// A client's request id was too long.
+    pub(super) fn id_truncated(&self) {
+        self.ids_truncated.inc();
     }
 
     /// All of it as text.

@@ -73,23 +73,19 @@ pub(super) fn parse(bytes: &[u8]) -> Result<RequestBody, ApiError> {
     // serde would take an array for the fields in their order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         let message = "invalid JSON: the body is not an object".to_owned();
-        return Err(ApiError::Invalid { param: None, code: None, message });
+        return Err(ApiError::Unreadable { param: None, message });
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
         match path.as_str() {
-            "." | "?" => ApiError::Invalid { param: None, code: None, message: format!("invalid JSON: {error}") },
+            "." | "?" => ApiError::Unreadable { param: None, message: format!("invalid JSON: {error}") },
             // A number beyond f64 is a syntax error to serde_json; its field is worth naming all the same.
-            _ => ApiError::invalid(&path, format!("`{path}`: {error}")),
+            _ => ApiError::unreadable(&path, format!("`{path}`: {error}")),
         }
     })?;
-    json.end().map_err(|error| ApiError::Invalid {
-        param: None,
-        code: None,
-        message: format!("invalid JSON: {error}"),
-    })?;
+    json.end().map_err(|error| ApiError::Unreadable { param: None, message: format!("invalid JSON: {error}") })?;
     Ok(body)
 }
 
@@ -226,7 +222,7 @@ fn check_parts(messages: &[Message]) -> Result<(), ApiError> {
         if let Some(part) = parts.iter().find(|part| part.r#type != "text" || part.text.is_none()) {
             let field = format!("messages[{at}].content");
             let message = format!("`{field}` has a part of type `{}`; only `text` is supported", part.r#type);
-            return Err(ApiError::invalid(field, message));
+            return Err(ApiError::unreadable(field, message));
         }
     }
     Ok(())
@@ -238,7 +234,7 @@ mod tests {
 
     fn refused(endpoint: Endpoint, json: &str) -> (Option<String>, String) {
         match parse(json.as_bytes()).and_then(|body| validate(endpoint, body)) {
-            Err(ApiError::Invalid { param, message, .. }) => (param, message),
+            Err(ApiError::Invalid { param, message, .. } | ApiError::Unreadable { param, message }) => (param, message),
             other => panic!("{json} gave {other:?}"),
         }
     }

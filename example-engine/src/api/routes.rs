@@ -23,7 +23,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/v1/models", get(models))
         .route("/v1/models/{*model}", get(model))
         .route_layer(middleware::from_fn_with_state(state.clone(), require_key))
-        .route_layer(middleware::from_fn(identify));
+        .route_layer(middleware::from_fn_with_state(state.clone(), identify));
     Router::new()
         .merge(with_key)
         .route("/health", get(health))

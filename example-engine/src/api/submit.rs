@@ -215,7 +215,7 @@ async fn encode(state: &ApiState, prompt: &PromptInput) -> Result<(&'static str,
         PromptInput::Text(text) => ("prompt", text.clone(), true),
         PromptInput::Chat(messages) => {
             let text = state.template.render(messages);
-            ("messages", text.map_err(|error| ApiError::invalid("messages", error.to_string()))?, false)
+            ("messages", text.map_err(|error| ApiError::unreadable("messages", error.to_string()))?, false)
         }
     };
     let tokenizer = state.tokenizer.clone();
@@ -225,7 +225,7 @@ async fn encode(state: &ApiState, prompt: &PromptInput) -> Result<(&'static str,
     } else {
         tokenizer.encode(&text, special)
     };
-    Ok((field, encoded.map_err(|error| ApiError::invalid(field, format!("`{field}`: {error}")))?))
+    Ok((field, encoded.map_err(|error| ApiError::unreadable(field, format!("`{field}`: {error}")))?))
 }
 
 /// How many tokens the answer may have.

@@ -32,12 +32,17 @@ pub struct Process {
 impl Process {
     /// Starts it, and waits for the line that says where it listens.
     pub fn start(args: &[&str]) -> Self {
-        let mut child = engine(args).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("a process");
+        Self::spawn(&mut engine(args))
+    }
+
+    /// Starts it with what is set on `command`.
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("a process");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut line = String::new();
         let url = loop {
             line.clear();
-            assert!(lines.read_line(&mut line).expect("a line") > 0, "{args:?} ended before it listened");
+            assert!(lines.read_line(&mut line).expect("a line") > 0, "{command:?} ended before it listened");
             if let Some((_, url)) = line.trim().split_once("listening on ") {
                 break url.to_owned();
             }
