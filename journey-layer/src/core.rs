@@ -86,6 +86,11 @@ impl Core {
         }
     }
 
+    /// Whether a warning would be heard: a layer knows its subscriber, or is alone and has standard error.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.layers().iter().any(|layer| layer.alone || layer.dispatch.get().is_some())
+    }
+
     /// Says a message with the next tick.
     pub(crate) fn say_later(&self, message: String) {
         self.warnings.push(message);

@@ -54,6 +54,22 @@ pub enum BuildError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The directory of [`Builder::spool`](crate::Builder::spool) cannot be used.
+    #[error("cannot keep a spool in {directory}: {source}", directory = directory.display())]
+    Spool {
+        /// The directory.
+        directory: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A spool belongs to one OTLP exporter.
+    #[error("a spool in {directory} needs exactly one OTLP exporter, and there are {exporters}", directory = directory.display())]
+    SpoolExporters {
+        /// The directory.
+        directory: PathBuf,
+        /// How many there are.
+        exporters: usize,
+    },
     /// An exporter could not be set up.
     #[error("cannot set an exporter up: {0}")]
     Exporter(String),

@@ -83,9 +83,15 @@ reasons! {
     /// The receiver took the batch and refused this part of it (OTLP partial success). It does not say which spans
     /// those are: the number of their events is an estimate, pro rata.
     PartialSuccess = "partial_success", Dropped;
+    /// A spooled request was found cut short or changed; its file is set aside.
+    SpoolCorrupt = "spool_corrupt", Dropped;
     /// The pipeline had been shut down, or its time to flush ran out.
     Shutdown = "shutdown", Dropped;
 
+    /// A span that was sent from the spool, one of an earlier process or of this one.
+    SentFromSpool = "sent_from_spool", Noted;
+    /// A file in the spool that does not even tell how many spans it held; it is set aside.
+    SpoolUnreadable = "spool_unreadable", Noted;
     /// An `llm_request` or `llm_core` that was sampled out (it never began).
     SampledOut = "sampled_out", Noted;
     /// An event where the lifecycle does not allow it; exported as it is.
@@ -119,8 +125,12 @@ const REASONS: usize = Reason::ALL.len();
 pub(crate) struct Stats {
     spans_started: AtomicU64,
     spans_exported: AtomicU64,
+    spans_recovered: AtomicU64,
+    spans_spooled: AtomicU64,
     events_started: AtomicU64,
     events_exported: AtomicU64,
+    events_recovered: AtomicU64,
+    events_spooled: AtomicU64,
     spans: [AtomicU64; REASONS],
     events: [AtomicU64; REASONS],
 }
@@ -145,8 +155,12 @@ impl Stats {
         Self {
             spans_started: AtomicU64::new(0),
             spans_exported: AtomicU64::new(0),
+            spans_recovered: AtomicU64::new(0),
+            spans_spooled: AtomicU64::new(0),
             events_started: AtomicU64::new(0),
             events_exported: AtomicU64::new(0),
+            events_recovered: AtomicU64::new(0),
+            events_spooled: AtomicU64::new(0),
             spans: zeros(),
             events: zeros(),
         }
@@ -170,6 +184,23 @@ impl Stats {
         self.events_exported.fetch_add(count.events, Relaxed);
     }
 
+    /// Found in the spool at the start.
+    pub(crate) fn recovered(&self, count: Count) {
+        self.spans_recovered.fetch_add(count.spans, Relaxed);
+        self.events_recovered.fetch_add(count.events, Relaxed);
+    }
+
+    pub(crate) fn spooled(&self, count: Count) {
+        self.spans_spooled.fetch_add(count.spans, Relaxed);
+        self.events_spooled.fetch_add(count.events, Relaxed);
+    }
+
+    /// They have left the spool, for whatever is counted next.
+    pub(crate) fn unspooled(&self, count: Count) {
+        self.spans_spooled.fetch_sub(count.spans, Relaxed);
+        self.events_spooled.fetch_sub(count.events, Relaxed);
+    }
+
     /// Spans that did not arrive (or a note), with the events they carried.
     pub(crate) fn count(&self, reason: Reason, count: Count) {
         self.spans[reason as usize].fetch_add(count.spans, Relaxed);
@@ -190,9 +221,11 @@ impl Stats {
             let rows = Reason::ALL.iter().filter(|reason| reason.class() == class);
             rows.map(|reason| (*reason, table[*reason as usize].load(Relaxed))).filter(|(_, n)| *n > 0).collect()
         };
-        let ledger = |started: &AtomicU64, exported: &AtomicU64, live, table| Ledger {
+        let ledger = |[started, recovered, exported, spooled]: [&AtomicU64; 4], live, table| Ledger {
             started: started.load(Relaxed),
+            recovered: recovered.load(Relaxed),
             exported: exported.load(Relaxed),
+            spooled: spooled.load(Relaxed),
             live,
             rejected: pick(table, Class::Rejected),
             dropped: pick(table, Class::Dropped),
@@ -202,8 +235,16 @@ impl Stats {
             *noted.entry(reason).or_default() += n;
         }
         JourneyStats {
-            spans: ledger(&self.spans_started, &self.spans_exported, live.spans, &self.spans),
-            events: ledger(&self.events_started, &self.events_exported, live.events, &self.events),
+            spans: ledger(
+                [&self.spans_started, &self.spans_recovered, &self.spans_exported, &self.spans_spooled],
+                live.spans,
+                &self.spans,
+            ),
+            events: ledger(
+                [&self.events_started, &self.events_recovered, &self.events_exported, &self.events_spooled],
+                live.events,
+                &self.events,
+            ),
             noted,
         }
     }
@@ -231,14 +272,18 @@ pub struct JourneyStats {
     pub noted: BTreeMap<Reason, u64>,
 }
 
-/// `started = exported + rejected + dropped + live`, at every quiescent moment.
+/// `started + recovered = exported + rejected + dropped + spooled + live`, at every quiescent moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ledger {
     /// Began: seen by the layer, those that it rejected included. Sampled-out spans never began.
     pub started: u64,
+    /// Found in the spool at the start: of an earlier process, and this one's to account for.
+    pub recovered: u64,
     /// Taken by every exporter.
     pub exported: u64,
+    /// On disk, to be sent later, by this process or the next.
+    pub spooled: u64,
     /// Open, or ended and waiting for the exporters.
     pub live: u64,
     /// Refused, by reason.
@@ -263,13 +308,14 @@ impl JourneyStats {
 impl Ledger {
     /// Whether every one that started is accounted for.
     pub fn balances(&self) -> bool {
-        self.started == self.exported + self.live + self.rejected() + self.dropped()
+        self.started + self.recovered == self.exported + self.spooled + self.live + self.rejected() + self.dropped()
     }
 
-    /// The counters as a metric has them, with the state and the reason for labels: `started`, `exported`, then
+    /// The counters as a metric has them, with the state and the reason for labels: `started`, `recovered`, `exported`, then
     /// `rejected` and `dropped` for every reason, those with a zero as well, so that a rate sees the first one.
     pub fn counters(&self) -> impl Iterator<Item = (&'static str, Option<Reason>, u64)> {
-        let totals = [("started", None, self.started), ("exported", None, self.exported)];
+        let totals = [("started", self.started), ("recovered", self.recovered), ("exported", self.exported)];
+        let totals = totals.map(|(state, n)| (state, None, n));
         let rejected = of_class(Class::Rejected, &self.rejected).map(|(reason, n)| ("rejected", Some(reason), n));
         let dropped = of_class(Class::Dropped, &self.dropped).map(|(reason, n)| ("dropped", Some(reason), n));
         totals.into_iter().chain(rejected).chain(dropped)
@@ -303,9 +349,16 @@ impl fmt::Display for JourneyStats {
             rows.iter().try_for_each(|(reason, n)| write!(f, ", {what}({reason}) {n}"))
         };
         for (name, ledger) in [("spans", &self.spans), ("events", &self.events)] {
-            write!(f, "{name}: started {} = exported {}", ledger.started, ledger.exported)?;
+            write!(f, "{name}: started {}", ledger.started)?;
+            if ledger.recovered > 0 {
+                write!(f, " + recovered {}", ledger.recovered)?;
+            }
+            write!(f, " = exported {}", ledger.exported)?;
             list(f, "rejected", &ledger.rejected)?;
             list(f, "dropped", &ledger.dropped)?;
+            if ledger.spooled > 0 {
+                write!(f, ", spooled {}", ledger.spooled)?;
+            }
             writeln!(f, ", live {}", ledger.live)?;
         }
         if !self.noted.is_empty() {

@@ -4,16 +4,13 @@
 mod pipeline_support;
 
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use journey_layer::tracing::field::{Field, Visit};
-use journey_layer::{Exporter, FlushError, Protocol, Reason, tracing};
+use journey_layer::{Exporter, FlushError, Protocol, Reason};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use pipeline_support::*;
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 fn attribute(span: &Span, key: &str) -> Option<Value> {
@@ -87,16 +84,6 @@ fn a_burst_of_twenty_thousand_spans_loses_none() {
         let stats = journey.stats();
         assert_eq!((stats.spans.exported, stats.spans.dropped(), stats.balances()), (20_000, 0, true), "{stats}");
     }
-}
-
-/// A receiver that accepts connections and says nothing.
-fn silent() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").unwrap()
-}
-
-/// An address at which nobody listens.
-fn dead() -> std::net::SocketAddr {
-    silent().local_addr().unwrap()
 }
 
 #[test]
@@ -252,26 +239,6 @@ fn the_environment_configures_everything_and_signal_variables_win() {
     assert_eq!(headers.get_all("b").iter().count(), 1, "what is given in code replaces the variable's");
     assert_eq!((headers.get("a"), &headers["content-encoding"]), (None, &"gzip".parse().unwrap()));
     assert!(!format!("{journey:?}").contains("cret"), "headers may be secrets");
-}
-
-/// Keeps what `journey_layer` says.
-#[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<String>>>);
-
-impl<S: tracing::Subscriber> Layer<S> for Said {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        struct Message<'a>(&'a mut Vec<String>);
-        impl Visit for Message<'_> {
-            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-                if field.name() == "message" {
-                    self.0.push(format!("{value:?}"));
-                }
-            }
-        }
-        if event.metadata().target() == "journey_layer" {
-            event.record(&mut Message(&mut self.0.lock().unwrap()));
-        }
-    }
 }
 
 #[test]

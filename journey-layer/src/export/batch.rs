@@ -3,6 +3,7 @@
 use opentelemetry_sdk::trace::SpanData;
 
 use crate::export::convert::Conversion;
+use crate::export::spool::Spool;
 use crate::pool::RecordPool;
 use crate::record::SpanRecord;
 use crate::stats::{Count, Reason, Stats};
@@ -67,6 +68,8 @@ pub(crate) struct Batch {
     pub(crate) loss: Option<Loss>,
     /// The most that any exporter refused.
     refused: Vec<Refused>,
+    /// Number of the spooled request that stands for an exporter's settlement.
+    pub(crate) spooled: Option<u64>,
 }
 
 impl Batch {
@@ -78,7 +81,7 @@ impl Batch {
             count.events += item.count().events;
             bytes += item.size();
         }
-        Self { items, count, bytes, loss: None, refused: Vec::new() }
+        Self { items, count, bytes, loss: None, refused: Vec::new(), spooled: None }
     }
 
     pub(crate) fn items(&self) -> &[Item] {
@@ -99,29 +102,42 @@ impl Batch {
     }
 
     /// Writes the batch into the ledger, and gives its records back. Returns what was lost of it.
-    pub(crate) fn account(self, stats: &Stats, pool: &RecordPool) -> Option<(u64, Loss)> {
+    pub(crate) fn account(self, stats: &Stats, pool: &RecordPool, spool: Option<&mut Spool>) -> Option<(u64, Loss)> {
         pool.give(self.items.into_iter().filter_map(|item| match item {
             Item::Record(record) => Some(record),
             Item::Raw(_) => None,
         }));
-        if let Some(loss) = self.loss {
-            stats.count(loss.reason, self.count);
-            return Some((self.count.spans, loss));
+        let (kept, lost) = match self.loss {
+            Some(loss) => {
+                stats.count(loss.reason, self.count);
+                (None, Some((self.count.spans, loss)))
+            }
+            None => {
+                let (kept, lost) = deduct(self.count, self.refused, stats);
+                (Some(kept), lost)
+            }
+        };
+        match (spool.zip(self.spooled), kept) {
+            (Some((spool, number)), kept) => spool.settle(number, kept),
+            (None, Some(kept)) => stats.exported(kept),
+            (None, None) => {}
         }
-        let mut kept = self.count;
-        let mut lost = None;
-        for refused in self.refused {
-            let spans = refused.spans.min(kept.spans);
-            // Without knowing which spans they are, their events are counted pro rata.
-            let pro_rata = || (self.count.events * spans).checked_div(self.count.spans).unwrap_or(0);
-            let events = refused.events.unwrap_or_else(pro_rata).min(kept.events);
-            let count = Count { spans, events };
-            kept = kept.since(count);
-            stats.count(refused.loss.reason, count);
-            let before = lost.map_or(0, |(spans, _)| spans);
-            lost = Some((before + spans, refused.loss));
-        }
-        stats.exported(kept);
         lost
     }
+}
+
+/// Counts what was refused of `count`. Returns what is left, and what a flush is to tell.
+pub(crate) fn deduct(count: Count, refused: Vec<Refused>, stats: &Stats) -> (Count, Option<(u64, Loss)>) {
+    let mut kept = count;
+    let mut lost: Option<(u64, Loss)> = None;
+    for Refused { spans, events, loss } in refused {
+        let spans = spans.min(kept.spans);
+        // Without knowing which spans they are, their events are counted pro rata.
+        let pro_rata = || (count.events * spans).checked_div(count.spans).unwrap_or(0);
+        let part = Count { spans, events: events.unwrap_or_else(pro_rata).min(kept.events) };
+        kept = kept.since(part);
+        stats.count(loss.reason, part);
+        lost = Some((lost.map_or(0, |(spans, _)| spans) + spans, loss));
+    }
+    (kept, lost)
 }

@@ -51,6 +51,8 @@ pub(crate) struct Destination {
     pub(crate) key: String,
     /// Spans are wanted at once: somebody looks on, and a call costs next to nothing.
     pub(crate) is_prompt: bool,
+    /// It sends requests over the network, which a spool can keep.
+    pub(crate) is_remote: bool,
     start: Box<StartFn>,
 }
 
@@ -122,7 +124,7 @@ impl Destination {
         start: impl FnOnce(&Start<'_>) -> Result<L, BuildError> + Send + 'static,
     ) -> Self {
         let start: Box<StartFn> = Box::new(|with| Ok(Exporting::Local(Box::new(start(with)?))));
-        Self { key: label.clone(), label, is_prompt: false, start }
+        Self { key: label.clone(), label, is_prompt: false, is_remote: false, start }
     }
 
     pub(crate) fn with_key(self, key: String) -> Self {
@@ -136,7 +138,7 @@ impl Destination {
     fn otlp(settings: Resolved) -> Self {
         let (label, key) = (settings.label(), format!("{settings:?}"));
         let start: Box<StartFn> = Box::new(|with| Ok(Exporting::Remote(client::build(settings, with)?)));
-        Self { label, key, is_prompt: false, start }
+        Self { label, key, is_prompt: false, is_remote: true, start }
     }
 
     pub(crate) fn start(self, with: &Start<'_>) -> Result<Exporting, BuildError> {

@@ -16,6 +16,7 @@ use crate::export::batch::{Batch, Item, Loss, Refused};
 use crate::export::convert::Conversion;
 use crate::export::local::{Local, LocalThread, PANICKED, guarded};
 use crate::export::sink::Shared;
+use crate::export::spool::Spool;
 use crate::stats::Reason;
 
 /// What became of a batch that an exporter took.
@@ -73,13 +74,20 @@ enum Driver {
 
 enum State {
     Idle,
-    /// A batch is with the exporter.
-    Flying(JoinHandle<Outcome>),
+    /// Something is with the exporter.
+    Flying(JoinHandle<Outcome>, Cargo),
     /// An attempt failed; the next is due then. `forced`: the receiver named the time, and a flush does not hurry it.
     Waiting {
         until: Instant,
         forced: bool,
     },
+}
+
+enum Cargo {
+    /// The batch that is next.
+    Batch,
+    /// A request from the spool.
+    Spooled(u64),
 }
 
 pub(crate) struct Lane {
@@ -93,12 +101,18 @@ pub(crate) struct Lane {
     pub(crate) next: u64,
     /// What the latest failed attempt said, until one succeeds.
     pub(crate) trouble: Option<String>,
+    /// Where batches go that cannot be sent.
+    pub(crate) spool: Option<Spool>,
+    /// When the spool took nothing more.
+    spool_refused: Option<Instant>,
 }
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// A receiver that asks for more patience than this does not get it.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// A spool that is full is not asked again for this long: asking means encoding.
+const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 
 impl Lane {
     /// # Errors
@@ -108,13 +122,29 @@ impl Lane {
             Exporting::Local(exporter) => Driver::Local(LocalThread::start(exporter).map_err(BuildError::Thread)?),
             Exporting::Remote(exporter) => Driver::Remote(exporter),
         };
-        Ok(Self { name, driver, state: State::Idle, attempt: None, failures: 0, next: 0, trouble: None })
+        Ok(Self {
+            name,
+            driver,
+            state: State::Idle,
+            attempt: None,
+            failures: 0,
+            next: 0,
+            trouble: None,
+            spool: None,
+            spool_refused: None,
+        })
     }
 
-    /// Does what can be done now with `batch`, the one that is next. Returns whether it is settled.
-    pub(crate) fn advance(&mut self, batch: &mut Batch, drive: &Drive<'_>) -> bool {
+    /// Whether it sends over the network, and so may have a spool.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.driver, Driver::Remote(_))
+    }
+
+    /// Does what can be done now with `batch`, the one that is next, or else with the spool. Returns whether something
+    /// is settled.
+    pub(crate) fn advance(&mut self, batch: Option<&mut Batch>, drive: &Drive<'_>) -> bool {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Flying(handle) if handle.is_finished() => {
+            State::Flying(handle, cargo) if handle.is_finished() => {
                 let outcome = drive.runtime.block_on(handle).unwrap_or_else(|error| {
                     if error.is_panic() {
                         Err(Failure::permanent(PANICKED))
@@ -122,20 +152,32 @@ impl Lane {
                         Err(Failure::transient("the attempt was cancelled"))
                     }
                 });
-                self.settle(outcome, batch, drive.now)
+                match cargo {
+                    Cargo::Batch => {
+                        let batch = batch.expect("a batch under way is not retired");
+                        self.settle(outcome, batch, drive.now)
+                    }
+                    Cargo::Spooled(number) => self.settle_spooled(outcome, number, drive.now),
+                }
             }
             State::Waiting { until, forced } if until > drive.now => {
                 self.state = State::Waiting { until, forced };
                 false
             }
-            State::Idle | State::Waiting { .. } => match self.send(batch, drive) {
-                Ok(handle) => {
-                    self.state = State::Flying(handle);
+            State::Idle | State::Waiting { .. } => match batch {
+                Some(batch) => match self.send(batch, drive) {
+                    Ok(handle) => {
+                        self.state = State::Flying(handle, Cargo::Batch);
+                        false
+                    }
+                    Err(()) => self.settle(Err(Failure::permanent(PANICKED)), batch, drive.now),
+                },
+                None => {
+                    self.send_spooled(drive);
                     false
                 }
-                Err(()) => self.settle(Err(Failure::permanent(PANICKED)), batch, drive.now),
             },
-            flying @ State::Flying(_) => {
+            flying @ State::Flying(..) => {
                 self.state = flying;
                 false
             }
@@ -165,30 +207,85 @@ impl Lane {
         }
     }
 
+    fn send_spooled(&mut self, drive: &Drive<'_>) {
+        if let (Driver::Remote(exporter), Some(spool)) = (&self.driver, &mut self.spool)
+            && let Some((number, request)) = spool.front()
+            && let Ok(attempt) = guarded(|| exporter.prepare(request.into()))
+        {
+            self.state = State::Flying(drive.launch(drive.within_limit(attempt())), Cargo::Spooled(number));
+        }
+    }
+
     fn settle(&mut self, outcome: Outcome, batch: &mut Batch, now: Instant) -> bool {
         match outcome {
-            Ok(accepted) => {
-                batch.refuse(accepted.refused, &self.name);
-                self.trouble = None;
+            Ok(accepted) => batch.refuse(accepted.refused, &self.name),
+            Err(Failure::Permanent(loss)) => {
+                batch.loss.get_or_insert(self.named(loss));
             }
-            Err(Failure::Permanent(Loss { reason, message })) => {
-                let message = format!("{}: {message}", self.name);
-                batch.loss.get_or_insert(Loss { reason, message });
-                self.trouble = None;
-            }
-            Err(Failure::Transient { message, after }) => {
-                let backoff = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(MAX_BACKOFF);
-                let jittered = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
-                let wait = after.map_or(jittered, |after| after.min(MAX_RETRY_AFTER).max(jittered));
-                self.state = State::Waiting { until: now + wait, forced: after.is_some() };
-                self.failures += 1;
-                self.trouble = Some(format!("{}: {message}", self.name));
+            Err(Failure::Transient { message, after }) => return self.back_off(&message, after, now),
+        }
+        self.succeeded();
+        self.next += 1;
+        true
+    }
+
+    fn settle_spooled(&mut self, outcome: Outcome, number: u64, now: Instant) -> bool {
+        let outcome = outcome.map_err(|failure| match failure {
+            Failure::Permanent(loss) => Failure::Permanent(self.named(loss)),
+            transient @ Failure::Transient { .. } => transient,
+        });
+        let spool = self.spool.as_mut().expect("what was spooled has a spool");
+        match outcome {
+            Ok(accepted) => spool.sent(number, accepted.refused),
+            Err(Failure::Permanent(loss)) => spool.refused(number, loss),
+            Err(Failure::Transient { message, after }) => return self.back_off(&message, after, now),
+        }
+        self.succeeded();
+        true
+    }
+
+    fn back_off(&mut self, message: &str, after: Option<Duration>, now: Instant) -> bool {
+        let backoff = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(MAX_BACKOFF);
+        let jittered = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
+        let wait = after.map_or(jittered, |after| after.min(MAX_RETRY_AFTER).max(jittered));
+        self.state = State::Waiting { until: now + wait, forced: after.is_some() };
+        self.failures += 1;
+        self.trouble = Some(format!("{}: {message}", self.name));
+        false
+    }
+
+    fn succeeded(&mut self) {
+        self.trouble = None;
+        self.attempt = None;
+        self.failures = 0;
+    }
+
+    fn named(&self, loss: Loss) -> Loss {
+        Loss { message: format!("{}: {}", self.name, loss.message), ..loss }
+    }
+
+    /// Puts `batch`, the one that is next, into the spool. Returns whether it is settled by that.
+    pub(crate) fn put_by(&mut self, batch: &mut Batch, now: Instant) -> bool {
+        let (Driver::Remote(exporter), Some(spool)) = (&mut self.driver, &mut self.spool) else { return false };
+        if self.spool_refused.is_some_and(|at| now.duration_since(at) < SPOOL_PAUSE) {
+            return false;
+        }
+        let Ok(request) = guarded(|| exporter.encode(batch.items())) else { return false };
+        match spool.push(&request, batch.count) {
+            Ok(number) => batch.spooled = Some(number),
+            Err(error) => {
+                self.spool_refused = Some(now);
+                spool.warnings.push(format!("a batch could not be spooled: {error}"));
                 return false;
             }
         }
         self.attempt = None;
-        self.failures = 0;
         self.next += 1;
+        // It may have arrived all the same; the receiver is there again before anybody can tell.
+        if let State::Flying(handle, Cargo::Batch) = &self.state {
+            handle.abort();
+            self.back_off("no answer before the batch was spooled", None, now);
+        }
         true
     }
 
@@ -203,7 +300,7 @@ impl Lane {
     pub(crate) fn due(&self) -> Option<Instant> {
         match self.state {
             State::Waiting { until, .. } => Some(until),
-            State::Idle | State::Flying(_) => None,
+            State::Idle | State::Flying(..) => None,
         }
     }
 
@@ -217,7 +314,7 @@ impl Lane {
 
     /// Gives up what is under way.
     pub(crate) fn shutdown(&mut self, timeout: Duration) -> Option<oneshot::Receiver<()>> {
-        if let State::Flying(handle) = std::mem::replace(&mut self.state, State::Idle) {
+        if let State::Flying(handle, _) = std::mem::replace(&mut self.state, State::Idle) {
             handle.abort();
         }
         match &self.driver {

@@ -9,9 +9,11 @@ mod json;
 mod lane;
 mod local;
 pub(crate) mod memory;
+pub(crate) mod notices;
 pub(crate) mod otlp;
 pub(crate) mod processor;
 pub(crate) mod sink;
+pub(crate) mod spool;
 mod tree;
 pub(crate) mod worker;
 

@@ -27,6 +27,9 @@ pub(crate) trait Tick: Send + Sync {
     /// Chores of the layer that no request should pay for.
     fn tick(&self);
 
+    /// Whether the subscriber that the layer is part of is known.
+    fn is_heard(&self) -> bool;
+
     /// Says a warning through the subscriber that the layer is part of.
     fn warn(&self, message: String);
 }
@@ -187,6 +190,11 @@ impl Shared {
         self.release(count, self.bytes.load(Relaxed));
         self.stats.count(Reason::Forked, count);
         true
+    }
+
+    /// Bytes of all spans that wait.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
     }
 
     pub(crate) fn backlog(&self) -> Count {

@@ -1,6 +1,6 @@
 //! The export thread: batches, exporters, flushes, ticks. Nothing here runs on a request's thread.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,7 +18,9 @@ use crate::export::convert::Conversion;
 use crate::export::exporter::{Destination, Start};
 use crate::export::lane::{Drive, Lane};
 use crate::export::local::PANICKED;
-use crate::export::sink::{FlushResult, Request, Shared, Tick};
+use crate::export::notices::Notices;
+use crate::export::sink::{FlushResult, Request, Shared};
+use crate::export::spool::{self, Spool};
 use crate::stats::Reason;
 
 /// What the thread is to do; it builds the exporters itself, so that what they spawn lives on its runtime.
@@ -26,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) destinations: Vec<Destination>,
     pub(crate) conversion: Conversion,
     pub(crate) resource: Resource,
+    /// Of the one exporter that sends over the network.
+    pub(crate) spool: Option<spool::Settings>,
     /// To be said when somebody listens.
     pub(crate) warnings: Vec<String>,
 }
@@ -34,8 +38,8 @@ pub(crate) struct Plan {
 const TICK: Duration = Duration::from_millis(250);
 /// Bytes of records in one batch: encoded it stays well under the 4 MiB that gRPC receivers take by default.
 const MAX_BATCH_BYTES: usize = 2 << 20;
-/// Between two warnings of one kind.
-const WARN_INTERVAL: Duration = Duration::from_secs(60);
+/// What is left of a shutdown's time for the spool; a quarter of it, if that is less.
+const SPOOL_TIME: Duration = Duration::from_secs(1);
 
 /// Starts the thread and waits until its exporters stand.
 ///
@@ -70,8 +74,7 @@ struct Worker {
     last_batch: Instant,
     last_tick: Instant,
     overflowed: u64,
-    warned: HashMap<String, Instant>,
-    warnings: Vec<String>,
+    notices: Notices,
 }
 
 impl Worker {
@@ -83,7 +86,12 @@ impl Worker {
             let _in_runtime = runtime.enter();
             destination.start(&start).and_then(|exporting| Lane::start(name, exporting))
         });
-        let lanes = lanes.collect::<Result<_, _>>()?;
+        let mut lanes = lanes.collect::<Result<Vec<_>, _>>()?;
+        if let (Some(settings), Some(lane)) = (plan.spool, lanes.iter_mut().find(|lane| lane.is_remote())) {
+            let spool = Spool::open(&settings, shared.stats.clone());
+            let directory = settings.directory;
+            lane.spool = Some(spool.map_err(|source| BuildError::Spool { directory, source })?);
+        }
         let now = Instant::now();
         Ok(Self {
             shared,
@@ -98,8 +106,7 @@ impl Worker {
             last_batch: now,
             last_tick: now,
             overflowed: 0,
-            warned: HashMap::new(),
-            warnings: plan.warnings,
+            notices: Notices::new(plan.warnings),
         })
     }
 
@@ -110,10 +117,11 @@ impl Worker {
             let now = Instant::now();
             self.tick(now);
             self.collect(now);
-            let progress = self.advance(now);
+            let progress = self.advance(now) | self.relieve(now);
             self.retire();
             self.answer(now);
-            if self.shutdown.as_ref().is_some_and(|request| self.is_settled(request) || request.deadline <= now) {
+            let end = |request: &Request| self.is_settled(request) || self.last_moment(request) <= now;
+            if self.shutdown.as_ref().is_some_and(end) {
                 return self.stop();
             }
             let until = if progress { now } else { self.next_wake() };
@@ -129,17 +137,15 @@ impl Worker {
     fn tick(&mut self, now: Instant) {
         if now.duration_since(self.last_tick) >= TICK {
             self.last_tick = now;
-            self.chores(now);
+            self.chores(now, false);
         }
     }
 
     /// Warnings, and what the layer has to do.
-    fn chores(&mut self, now: Instant) {
+    fn chores(&mut self, now: Instant, last: bool) {
         self.report_overflow(now);
         let tick = self.shared.tick.get().and_then(Weak::upgrade);
-        for message in self.warnings.drain(..) {
-            warn(tick.as_deref(), message);
-        }
+        self.notices.say(tick.as_deref(), last);
         if let Some(tick) = tick {
             // What it calls includes subscribers, which are anybody's code.
             let _ = catch_unwind(AssertUnwindSafe(|| tick.tick()));
@@ -188,17 +194,40 @@ impl Worker {
     fn advance(&mut self, now: Instant) -> bool {
         let mut progress = false;
         let drive = Drive { runtime: &self.runtime, shared: &self.shared, conversion: &self.conversion, now };
+        let mut lost = Vec::new();
         for lane in &mut self.lanes {
-            if let Some(batch) = self.batches.get_mut((lane.next - self.first) as usize) {
-                progress |= lane.advance(batch, &drive);
-                if let Some(trouble) = &lane.trouble
-                    && due(&mut self.warned, trouble, now)
-                {
-                    self.warnings.push(format!("export failed, to be tried again: {trouble}"));
+            let batch = self.batches.get_mut((lane.next - self.first) as usize);
+            progress |= lane.advance(batch, &drive);
+            if let Some(trouble) = &lane.trouble
+                && self.notices.due(trouble, now)
+            {
+                self.notices.push(format!("export failed, to be tried again: {trouble}"));
+            }
+            if let Some(spool) = &mut lane.spool {
+                for warning in spool.warnings.drain(..) {
+                    if self.notices.due(&warning, now) {
+                        self.notices.push(warning);
+                    }
                 }
+                lost.append(&mut spool.lost);
             }
         }
+        lost.into_iter().for_each(|(spans, loss)| self.report(spans, loss, now));
         progress
+    }
+
+    /// Moves a batch from the queue to the spool when the queue is half full in an outage, or three quarters full of
+    /// what a receiver does not take fast enough. Returns whether it did.
+    fn relieve(&mut self, now: Instant) -> bool {
+        let (bytes, max) = (self.shared.queued_bytes(), self.shared.limits.max_queue_bytes);
+        let mut relieved = false;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.spool.is_some()) {
+            let pressed = bytes > max / 2 && lane.trouble.is_some() || bytes > max / 4 * 3;
+            if pressed && let Some(batch) = self.batches.get_mut((lane.next - self.first) as usize) {
+                relieved |= lane.put_by(batch, now);
+            }
+        }
+        relieved
     }
 
     /// Writes the batches that every lane has settled into the ledger.
@@ -216,7 +245,8 @@ impl Worker {
 
     fn account(&mut self, batch: Batch) {
         let (count, bytes) = (batch.count, batch.bytes);
-        let lost = batch.account(&self.shared.stats, &self.shared.pool);
+        let spool = self.lanes.iter_mut().find_map(|lane| lane.spool.as_mut());
+        let lost = batch.account(&self.shared.stats, &self.shared.pool, spool);
         // What nobody was to take is missed by nobody.
         if let Some((spans, loss)) = lost.filter(|(_, loss)| loss.reason != Reason::NoExporter) {
             self.report(spans, loss, Instant::now());
@@ -226,14 +256,21 @@ impl Worker {
     }
 
     fn report(&mut self, spans: u64, loss: Loss, now: Instant) {
-        if due(&mut self.warned, &loss.message, now) {
-            self.warnings.push(format!("spans were lost ({}): {}", loss.reason, loss.message));
+        if self.notices.due(&loss.message, now) {
+            self.notices.push(format!("spans were lost ({}): {}", loss.reason, loss.message));
         }
         self.shared.lose(spans, loss);
     }
 
     fn is_settled(&self, request: &Request) -> bool {
         self.shared.settled.load(Relaxed) >= request.target
+    }
+
+    /// When a shutdown has to come to its end.
+    fn last_moment(&self, request: &Request) -> Instant {
+        let has_spool = self.lanes.iter().any(|lane| lane.spool.is_some());
+        let margin = if has_spool { SPOOL_TIME.min(request.timeout / 4) } else { Duration::ZERO };
+        request.deadline.checked_sub(margin).unwrap_or(request.deadline)
     }
 
     /// Answers the flushes that are done, or late.
@@ -281,15 +318,19 @@ impl Worker {
         FlushError::Timeout { pending, timeout: request.timeout, cause }
     }
 
-    /// The last thing that the thread does: whatever is left is lost, and says so.
+    /// The last thing that the thread does: whatever is left is spooled, or lost and says so.
     fn stop(mut self) {
         let Some(request) = self.shutdown.take() else { return };
-        let mut result = if self.is_settled(&request) { Ok(()) } else { Err(self.timed_out(&request)) };
         let loose = (!self.loose.is_empty()).then(|| Batch::new(self.loose.drain(..).collect()));
-        let reason = Reason::Shutdown;
-        for mut batch in std::mem::take(&mut self.batches).into_iter().chain(loose) {
+        self.batches.extend(loose);
+        let spooled = self.put_all_by();
+        let mut result = if self.batches.is_empty() { Ok(()) } else { Err(self.timed_out(&request)) };
+        if spooled > 0 {
+            self.notices.push(format!("{spooled} spans were not delivered and are in the spool, for the next start"));
+        }
+        for mut batch in std::mem::take(&mut self.batches) {
             let message = self.lanes.iter().find_map(|lane| lane.trouble.clone()).unwrap_or("no time was left".into());
-            batch.loss.get_or_insert(Loss { reason, message });
+            batch.loss.get_or_insert(Loss { reason: Reason::Shutdown, message });
             self.account(batch);
         }
         let end = request.deadline.max(Instant::now() + TICK);
@@ -305,7 +346,7 @@ impl Worker {
                 let _ = tokio::time::timeout_at(end.into(), stopped).await;
             }
         });
-        self.chores(Instant::now());
+        self.chores(Instant::now(), true);
         self.lanes.clear();
         let mut queue = self.shared.queue.lock();
         queue.stopped = true;
@@ -319,34 +360,26 @@ impl Worker {
         request.reply.send(result);
     }
 
+    /// Puts into the spool what its lane has not settled. Returns the number of spans; what other lanes lack, or the
+    /// spool could not take, stays.
+    fn put_all_by(&mut self) -> u64 {
+        let Some(mine) = self.lanes.iter().position(|lane| lane.spool.is_some()) else { return 0 };
+        let mut spans = 0;
+        while let Some(batch) = self.batches.get_mut((self.lanes[mine].next - self.first) as usize) {
+            if !self.lanes[mine].put_by(batch, Instant::now()) {
+                break;
+            }
+            spans += batch.count.spans;
+        }
+        self.retire();
+        spans
+    }
+
     fn next_wake(&self) -> Instant {
         let batch = self.last_batch + self.shared.limits.schedule_delay;
-        let requests = self.flushes.iter().chain(&self.shutdown).map(|request| request.deadline);
+        let flushes = self.flushes.iter().map(|request| request.deadline);
+        let requests = flushes.chain(self.shutdown.as_ref().map(|request| self.last_moment(request)));
         let lanes = self.lanes.iter().filter_map(Lane::due);
         requests.chain(lanes).chain([batch, self.last_tick + TICK]).min().unwrap_or(batch)
-    }
-}
-
-/// Whether a warning of this kind has not been said for a while. Digits do not tell kinds apart: addresses of
-/// retries and durations differ where the trouble is one.
-fn due(warned: &mut HashMap<String, Instant>, kind: &str, now: Instant) -> bool {
-    let kind: String = kind.chars().filter(|c| !c.is_ascii_digit()).collect();
-    match warned.get(&kind) {
-        Some(last) if now.duration_since(*last) < WARN_INTERVAL => false,
-        _ => {
-            // Bounded: kinds come from a handful of messages, unless an exporter makes them up.
-            if warned.len() >= 64 {
-                warned.clear();
-            }
-            warned.insert(kind, now);
-            true
-        }
-    }
-}
-
-fn warn(tick: Option<&dyn Tick>, message: String) {
-    match tick {
-        Some(tick) => tick.warn(message),
-        None => tracing::warn!(target: "journey_layer", "{message}"),
     }
 }

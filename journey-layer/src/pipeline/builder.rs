@@ -1,26 +1,23 @@
 //! From settings and environment to a running pipeline.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanExporter, SpanProcessor};
-use parking_lot::Mutex;
+use opentelemetry_sdk::trace::{SpanExporter, SpanProcessor};
 
 use crate::config::{LayerConfig, OnDuplicate, Sampling};
-use crate::core::Core;
 use crate::env::Env;
 use crate::error::{BuildError, OtlpError};
-use crate::export::convert::{Conversion, Semconv};
-use crate::export::exporter::{Destination, Exporter};
+use crate::export::convert::Semconv;
+use crate::export::exporter::Exporter;
 use crate::export::processor::{Processor, Tallied, tallied};
-use crate::export::sink::{ExportSink, Limits, Tick};
-use crate::export::worker::Plan;
-use crate::guard::Guard;
-use crate::pipeline::{Inner, Journey, Pipeline};
+use crate::export::sink::Limits;
+use crate::export::spool;
+use crate::pipeline::Journey;
+use crate::pipeline::ready::{Fingerprint, Ready};
 use crate::resource::resource;
-use crate::stats::Stats;
 
 /// The settings of a pipeline. Made by [`Journey::builder`].
 ///
@@ -44,24 +41,14 @@ pub struct Builder {
     max_queue_bytes: Option<usize>,
     schedule_delay: Option<Duration>,
     semconv: Option<Semconv>,
+    spool: Option<PathBuf>,
+    max_spool_bytes: Option<u64>,
 }
 
 /// A span processor, with what makes a destination of it once it is shared.
 struct UserProcessor {
     processor: Box<dyn SpanProcessor>,
     destination: Box<dyn FnOnce(Arc<dyn SpanProcessor>, Duration) -> Exporter + Send>,
-}
-
-/// Everything in which two pipelines can differ.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Fingerprint {
-    layer: LayerConfig,
-    limits: Limits,
-    semconv: Semconv,
-    resource: Resource,
-    labels: Vec<String>,
-    keys: Vec<String>,
-    disabled: bool,
 }
 
 impl Builder {
@@ -199,6 +186,24 @@ impl Builder {
         self
     }
 
+    /// A directory for what the OTLP exporter cannot send (`JOURNEY_SPOOL_DIRECTORY`): batches that the queue has no room for in
+    /// an outage, and those left at the shutdown. They are sent when the receiver is back, by this process or by the
+    /// next one that is given the directory.
+    ///
+    /// Each process has its own place in it, under a lock, and takes over what processes that are gone have left. What
+    /// is in it survives the process, however that ends; a receiver may get a request twice, if the process ended
+    /// between its arrival and its answer. Broken files are set aside, counted and warned of.
+    pub fn spool(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.spool = Some(directory.into());
+        self
+    }
+
+    /// Bytes that the spool of this process may hold (`JOURNEY_SPOOL_MAX_BYTES`, else 256 MiB).
+    pub fn max_spool_bytes(mut self, bytes: u64) -> Self {
+        self.max_spool_bytes = Some(bytes);
+        self
+    }
+
     /// The longest that a span waits for others to be exported with (`OTEL_BSP_SCHEDULE_DELAY`, else five seconds; a
     /// quarter of a second where there are only files, consoles and memory).
     pub fn schedule_delay(mut self, delay: Duration) -> Self {
@@ -246,10 +251,13 @@ impl Builder {
         let is_prompt = destinations.iter().all(|to| to.is_prompt);
         let limits = limits(env, self.max_queue_bytes, self.schedule_delay, timeout, is_prompt);
         let semconv = self.semconv.or_else(|| env.semconv()).unwrap_or_default();
+        let num_remote = destinations.iter().filter(|to| to.is_remote).count();
+        let spool = spool_settings(env, self.spool, self.max_spool_bytes, num_remote)?.filter(|_| !disabled);
         let fingerprint = Fingerprint {
             layer,
             limits,
             semconv,
+            spool,
             resource,
             labels: destinations.iter().map(|destination| destination.label.clone()).collect(),
             keys: destinations.iter().map(|destination| destination.key.clone()).collect(),
@@ -292,6 +300,25 @@ impl Builder {
     }
 }
 
+fn spool_settings(
+    env: &Env,
+    directory: Option<PathBuf>,
+    max_bytes: Option<u64>,
+    exporters: usize,
+) -> Result<Option<spool::Settings>, BuildError> {
+    let given = directory.is_some();
+    let Some(directory) = directory.or_else(|| env.text("JOURNEY_SPOOL_DIRECTORY").map(PathBuf::from)) else {
+        return Ok(None);
+    };
+    match exporters {
+        1 => {}
+        0 if !given => return Ok(None),
+        _ => return Err(BuildError::SpoolExporters { directory, exporters }),
+    }
+    let max_bytes = max_bytes.or_else(|| env.number("JOURNEY_SPOOL_MAX_BYTES")).unwrap_or(spool::DEFAULT_MAX_BYTES);
+    Ok(Some(spool::Settings { directory, max_bytes }))
+}
+
 fn limits(
     env: &Env,
     max_queue_bytes: Option<usize>,
@@ -313,82 +340,11 @@ fn limits(
     }
 }
 
-/// Complete settings.
-pub(crate) struct Ready {
-    pub(crate) fingerprint: Fingerprint,
-    destinations: Vec<Destination>,
-    processors: Vec<Arc<dyn SpanProcessor>>,
-    warnings: Vec<String>,
-}
-
-impl Ready {
-    pub(crate) fn start(self) -> Result<Journey, BuildError> {
-        let Fingerprint { layer, limits, semconv, resource, disabled, .. } = self.fingerprint.clone();
-        let pipeline = if disabled {
-            None
-        } else {
-            let stats = Arc::new(Stats::new());
-            let plan = Plan {
-                destinations: self.destinations,
-                conversion: Conversion::new(semconv),
-                resource: resource.clone(),
-                warnings: self.warnings,
-            };
-            let sink = ExportSink::start(plan, limits, stats.clone())?;
-            let core = Core::new(layer, sink.clone(), stats.clone());
-            let ticking: Arc<dyn Tick> = core.clone();
-            sink.set_tick(Arc::downgrade(&ticking));
-            let guard = Guard {
-                rules: core.clone(),
-                sink: sink.clone(),
-                stats,
-                warnings: ticking,
-                processors: self.processors,
-                warned: Mutex::default(),
-            };
-            let (Sampling::ParentBased { root: rate } | Sampling::Rate(rate) | Sampling::TraceIdRatio(rate)) =
-                core.config.sampling;
-            let provider = SdkTracerProvider::builder()
-                .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(rate))))
-                .with_max_events_per_span(u32::try_from(core.config.max_events).unwrap_or(u32::MAX))
-                .with_resource(resource)
-                .with_span_processor(guard)
-                .build();
-            Some(Pipeline { core, sink, provider })
-        };
-        Ok(Journey { inner: Arc::new(Inner { pipeline, fingerprint: self.fingerprint }) })
-    }
-}
-
-impl Fingerprint {
-    /// Where journeys go, for people.
-    pub(crate) fn destinations(&self) -> String {
-        match (self.disabled, self.labels.as_slice()) {
-            (true, _) => "nowhere (OTEL_SDK_DISABLED)".to_owned(),
-            (_, []) => "nowhere".to_owned(),
-            (_, labels) => labels.join(", "),
-        }
-    }
-
-    /// The first setting in which the two differ.
-    pub(crate) fn difference(&self, other: &Self) -> &'static str {
-        let settings = [
-            ("OTEL_SDK_DISABLED", self.disabled != other.disabled),
-            ("its destinations", self.labels != other.labels),
-            ("the settings of a destination", self.keys != other.keys),
-            ("its resource", self.resource != other.resource),
-            ("its sampling", self.layer.sampling != other.layer.sampling),
-            ("the settings of its layer", self.layer != other.layer),
-            ("the bounds of its queue", self.limits != other.limits),
-            ("its semantic conventions", self.semconv != other.semconv),
-        ];
-        settings.into_iter().find(|(_, differs)| *differs).map_or("nothing", |(name, _)| name)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -400,11 +356,15 @@ mod tests {
         let asked = read.clone();
         let environment = move |name: &str| {
             asked.lock().insert(name.to_owned());
-            // The sampler's argument is read only for a sampler that has one.
-            (name == "OTEL_TRACES_SAMPLER").then(|| "traceidratio".to_owned())
+            // The sampler's argument is read only for a sampler that has one, and the spool's bound with a spool.
+            match name {
+                "OTEL_TRACES_SAMPLER" => Some("traceidratio".to_owned()),
+                "JOURNEY_SPOOL_DIRECTORY" => Some("spool".to_owned()),
+                _ => None,
+            }
         };
         Builder::default().environment(environment).resolve().unwrap();
-        let words = REFERENCE.split('`').filter(|word| word.starts_with("OTEL_"));
+        let words = REFERENCE.split('`').filter(|word| word.starts_with("OTEL_") || word.starts_with("JOURNEY_"));
         let listed: BTreeSet<_> = words.map(str::to_owned).collect();
         assert_eq!(*read.lock(), listed);
     }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod install;
+mod ready;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::error::FlushError;
 use crate::export::sink::{ExportSink, Tick};
 use crate::layer::{JourneyFilter, JourneyLayer};
 use crate::metrics::Observed;
-use crate::pipeline::builder::Fingerprint;
+use crate::pipeline::ready::Fingerprint;
 use crate::sink::Sink;
 use crate::stats::{Count, JourneyStats};
 
@@ -204,6 +205,10 @@ impl Drop for Inner {
 impl Tick for Core {
     fn tick(&self) {
         Core::tick(self);
+    }
+
+    fn is_heard(&self) -> bool {
+        Core::is_heard(self)
     }
 
     fn warn(&self, message: String) {

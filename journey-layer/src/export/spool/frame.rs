@@ -1,0 +1,139 @@
+//! One spooled request: a file that says itself whether it is whole.
+//!
+//! ```text
+//! magic, 8 bytes │ spans u32 │ events u32 │ length u64 │ CRC-32 of the request u32 │ CRC-32 of all before u32 │ request
+//! ```
+//!
+//! Little-endian. The request is an `ExportTraceServiceRequest` in protobuf.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use crate::stats::Count;
+
+const MAGIC: [u8; 8] = *b"JRNSPL\0\x01";
+pub(crate) const HEADER: usize = 32;
+
+/// What stands in front of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) count: Count,
+    length: u64,
+    checksum: u32,
+}
+
+impl Header {
+    fn of(request: &[u8], count: Count) -> Self {
+        Self { count, length: request.len() as u64, checksum: crc32fast::hash(request) }
+    }
+
+    fn to_bytes(self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&(self.count.spans as u32).to_le_bytes());
+        bytes[12..16].copy_from_slice(&(self.count.events as u32).to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.length.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.checksum.to_le_bytes());
+        let own = crc32fast::hash(&bytes[..28]);
+        bytes[28..].copy_from_slice(&own.to_le_bytes());
+        bytes
+    }
+
+    /// `None` where it is not a header, or not the one that was written.
+    fn parse(bytes: &[u8; HEADER]) -> Option<Self> {
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        let length = u64::from_le_bytes(bytes[16..24].try_into().expect("eight bytes"));
+        let whole = bytes[..8] == MAGIC && word(28) == crc32fast::hash(&bytes[..28]);
+        let count = Count { spans: word(8).into(), events: word(12).into() };
+        whole.then_some(Self { count, length, checksum: word(24) })
+    }
+}
+
+/// What a file turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// Cut short or changed behind its header, which says what was in it.
+    Request(Count),
+    /// Nobody can tell what was in it.
+    Header,
+}
+
+/// Writes a request to `part`, then names it `whole`: there is never half a request under that name.
+pub(crate) fn write(part: &Path, whole: &Path, request: &[u8], count: Count) -> io::Result<u64> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = (|| {
+        let mut file = options.open(part)?;
+        file.write_all(&Header::of(request, count).to_bytes())?;
+        file.write_all(request)
+    })();
+    if let Err(error) = written.and_then(|()| fs::rename(part, whole)) {
+        // What a full disk took of it would be found broken later.
+        let _ = fs::remove_file(part);
+        return Err(error);
+    }
+    Ok((HEADER + request.len()) as u64)
+}
+
+/// Reads the header, and compares the file's length with it.
+pub(crate) fn inspect(path: &Path) -> Result<Header, Broken> {
+    let mut bytes = [0; HEADER];
+    let read = File::open(path).and_then(|mut file| {
+        file.read_exact(&mut bytes)?;
+        file.metadata()
+    });
+    let (Ok(metadata), Some(header)) = (read, Header::parse(&bytes)) else { return Err(Broken::Header) };
+    match metadata.len() == HEADER as u64 + header.length {
+        true => Ok(header),
+        false => Err(Broken::Request(header.count)),
+    }
+}
+
+/// Reads the request, if it is the one that was written.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Broken> {
+    let header = inspect(path)?;
+    let broken = Broken::Request(header.count);
+    let Ok(mut bytes) = fs::read(path) else { return Err(broken) };
+    let request = bytes.split_off(HEADER.min(bytes.len()));
+    match request.len() as u64 == header.length && crc32fast::hash(&request) == header.checksum {
+        true => Ok(request),
+        false => Err(broken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_file_that_was_cut_or_changed_anywhere_is_never_taken_for_whole(
+            request in prop::collection::vec(any::<u8>(), 0..300),
+            cut in any::<prop::sample::Index>(),
+            flip in (any::<prop::sample::Index>(), 1..=255u8),
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let (part, whole) = (directory.path().join("part"), directory.path().join("whole"));
+            let count = Count { spans: 3, events: 14 };
+            let length = write(&part, &whole, &request, count).unwrap() as usize;
+            prop_assert_eq!(read(&whole).unwrap(), request);
+            let bytes = fs::read(&whole).unwrap();
+
+            fs::write(&whole, &bytes[..cut.index(length)]).unwrap();
+            let expected = if cut.index(length) < HEADER { Broken::Header } else { Broken::Request(count) };
+            prop_assert_eq!(read(&whole).unwrap_err(), expected);
+
+            let mut changed = bytes;
+            let at = flip.0.index(length);
+            changed[at] ^= flip.1;
+            fs::write(&whole, &changed).unwrap();
+            let expected = if at < HEADER { Broken::Header } else { Broken::Request(count) };
+            prop_assert_eq!(read(&whole).unwrap_err(), expected);
+        }
+    }
+}
