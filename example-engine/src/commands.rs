@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use crate::api::{ApiConfig, ApiState, Backend, Lifecycle};
 use crate::config::{CoreArgs, ServeArgs};
 use crate::engine::EngineCore;
-use crate::grpc::{CorePool, serve_core};
+use crate::grpc::{CorePool, serve_core, tls};
 use crate::server::{Server, drain_at_signals};
 use crate::startup::Front;
 use crate::telemetry::{Options, Telemetry};
@@ -34,7 +34,11 @@ pub async fn serve(args: &ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
     let front = Front::load(&args.engine, args.served_model_name.as_deref())?;
     let backend = match args.cores.is_empty() {
         true => Backend::InProcess(front.start_core(&args.engine)?),
-        false => Backend::Remote(CorePool::connect(&args.cores)?),
+        false => {
+            let own = args.core_cert.as_deref().zip(args.core_key.as_deref());
+            let tls = args.core_ca.as_deref().map(|ca| tls::client(ca, own)).transpose()?;
+            Backend::Remote(CorePool::connect(&args.cores, tls.as_ref())?)
+        }
     };
     let state = ApiState::new(ApiConfig {
         backend: backend.clone(),
@@ -68,9 +72,12 @@ pub async fn core(args: &CoreArgs) -> Result<ExitCode, Box<dyn Error>> {
         receiver: None,
         step_sample_rate: args.engine.step_tracing_sample_rate,
     })?;
+    let pair = args.tls_cert.as_deref().zip(args.tls_key.as_deref());
+    let tls = pair.map(|(cert, key)| tls::server(cert, key, args.tls_client_ca.as_deref())).transpose()?;
     let core = Front::load(&args.engine, None)?.start_core(&args.engine)?;
     let listener = TcpListener::bind((args.host.as_str(), args.port)).await?;
-    announce(&format!("core listening on http://{}", listener.local_addr()?))?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    announce(&format!("core listening on {scheme}://{}", listener.local_addr()?))?;
     let lifecycle = std::sync::Arc::new(Lifecycle::new());
     drain_at_signals(lifecycle.clone())?;
     let down = async {
@@ -81,7 +88,7 @@ pub async fn core(args: &CoreArgs) -> Result<ExitCode, Box<dyn Error>> {
             () = lifecycle.stopped() => shut_down(core.clone(), Duration::ZERO).await,
         }
     };
-    serve_core(listener, core.clone(), down).await?;
+    serve_core(listener, core.clone(), tls, down).await?;
     finish(&telemetry)
 }
 

@@ -52,6 +52,15 @@ pub struct ServeArgs {
     /// Cores to use in place of one in this process (repeatable), e.g. http://127.0.0.1:9000.
     #[arg(long = "core", value_name = "URL")]
     pub cores: Vec<String>,
+    /// With https:// cores: PEM file of the authority that their certificates are from.
+    #[arg(long, value_name = "FILE", requires = "cores")]
+    pub core_ca: Option<PathBuf>,
+    /// PEM file of a certificate to show to the cores.
+    #[arg(long, value_name = "FILE", requires_all = ["core_ca", "core_key"])]
+    pub core_cert: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[arg(long, value_name = "FILE", requires = "core_cert")]
+    pub core_key: Option<PathBuf>,
     /// Name of the model towards clients; that of the checkpoint's directory by default.
     #[arg(long)]
     pub served_model_name: Option<String>,
@@ -87,6 +96,15 @@ pub struct CoreArgs {
     /// Port to listen on; 0 picks a free one and prints it.
     #[arg(long, default_value_t = 9000)]
     pub port: u16,
+    /// Speak TLS alone: PEM file of the certificate, with what leads to its authority.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Let in only who has a certificate of this authority: PEM file.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
     /// Time for running sequences to finish after SIGTERM, seconds.
     #[arg(long, default_value = "30", value_parser = seconds)]
     pub drain_timeout: Duration,

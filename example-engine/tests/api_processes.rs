@@ -2,36 +2,10 @@
 
 mod api_support;
 
-use std::path::PathBuf;
-
-use api_support::checkpoint;
-use api_support::processes::{FileSpan, Process, engine, read_spans, run};
+use api_support::processes::{FileSpan, Workspace, engine, read_spans, run};
 use serde_json::{Value, json};
 
 const COMPLETIONS: &str = "/v1/completions";
-
-/// A checkpoint and a place for journeys.
-struct Workspace {
-    dir: tempfile::TempDir,
-    model: String,
-    journeys: PathBuf,
-}
-
-impl Workspace {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let model = dir.path().join("tiny");
-        std::fs::create_dir(&model).expect("a directory");
-        checkpoint::write(&model);
-        Self { model: model.display().to_string(), journeys: dir.path().join("journeys.jsonl"), dir }
-    }
-
-    fn start(&self, command: &str, port: &str, more: &[&str]) -> Process {
-        let journeys = self.journeys.display().to_string();
-        let args = [command, "--model", &self.model, "--device", "cpu", "--port", port, "--journeys", &journeys];
-        Process::start(&[&args[..], more].concat())
-    }
-}
 
 fn post(url: &str, body: &Value) -> reqwest::RequestBuilder {
     reqwest::Client::new().post(format!("{url}{COMPLETIONS}")).json(body)

@@ -132,11 +132,11 @@ async fn without_any_core_requests_are_refused_until_one_is_there() {
 #[tokio::test]
 async fn wrong_urls_are_refused_when_the_pool_is_made() {
     for urls in [vec![], vec!["not a url".to_owned()]] {
-        let error = CorePool::connect(&urls).expect_err("refused").to_string();
+        let error = CorePool::connect(&urls, None).expect_err("refused").to_string();
         assert!(error.contains("core"), "{error}");
     }
     // A core that is not up is no error: it may come.
-    let pool = CorePool::connect(&["http://127.0.0.1:1".to_owned()]).expect("a pool");
+    let pool = CorePool::connect(&["http://127.0.0.1:1".to_owned()], None).expect("a pool");
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(pool.num_up(), 0);
 }

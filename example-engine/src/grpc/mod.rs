@@ -1,9 +1,11 @@
-//! Two processes: the API here, engine cores elsewhere, gRPC between them with the carrier in each request.
+//! Two processes: the API here, engine cores elsewhere, gRPC between them, over TLS where one asks for it, with the carrier in
+//! each request.
 
 mod convert;
 mod pool;
 mod remote;
 mod service;
+pub mod tls;
 
 pub use pool::{CorePool, PoolError};
 pub use remote::RemoteOutputs;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use journey_layer::tracing::{info, warn};
+use tonic::transport::ClientTlsConfig;
 
 use super::remote::{RemoteCore, RemoteOutputs, Untaken};
 use crate::engine::{EngineCoreRequest, EngineError, SchedulerStats};
@@ -28,6 +29,18 @@ pub enum PoolError {
         /// What is wrong with it.
         error: tonic::transport::Error,
     },
+    /// TLS, and no authority to tell the right core by.
+    #[error("`{url}` needs `--core-ca FILE`: the certificate of the authority that the core's own is from")]
+    NoAuthority {
+        /// What was given.
+        url: String,
+    },
+    /// Certificates, and a URL that would have no use for them.
+    #[error("`{url}` would be spoken to without TLS, though `--core-ca` is given; write https://")]
+    Plaintext {
+        /// What was given.
+        url: String,
+    },
     /// No core.
     #[error("no core was given")]
     Empty,
@@ -39,18 +52,24 @@ pub(super) trait Sum {
 }
 
 impl CorePool {
-    /// A pool of the cores at `urls`. They need not be up: from now on they are asked, and used when they are. Must be called
-    /// inside a runtime; the asking ends with the last handle.
+    /// A pool of the cores at `urls`: all by TLS with the settings of [`tls::client`](super::tls::client), or without them none.
+    /// They need not be up: from now on they are asked, and used when they are. Must be called inside a runtime; the asking
+    /// ends with the last handle.
     ///
     /// # Errors
-    /// No URL, or one that is none.
-    pub fn connect(urls: &[String]) -> Result<Self, PoolError> {
+    /// No URL, one that is none, or one whose scheme does not go with `tls`.
+    pub fn connect(urls: &[String], tls: Option<&ClientTlsConfig>) -> Result<Self, PoolError> {
         if urls.is_empty() {
             return Err(PoolError::Empty);
         }
-        let core = |url: &String| match RemoteCore::new(url) {
-            Ok(core) => Ok(Arc::new(core)),
-            Err(error) => Err(PoolError::Url { url: url.clone(), error }),
+        let core = |url: &String| match (RemoteCore::is_https(url), tls) {
+            (Ok(true), None) => Err(PoolError::NoAuthority { url: url.clone() }),
+            (Ok(false), Some(_)) => Err(PoolError::Plaintext { url: url.clone() }),
+            (Ok(_), _) => {
+                let core = RemoteCore::new(url, tls).map_err(|error| PoolError::Url { url: url.clone(), error });
+                core.map(Arc::new)
+            }
+            (Err(error), _) => Err(PoolError::Url { url: url.clone(), error }),
         };
         let cores = Arc::new(urls.iter().map(core).collect::<Result<Vec<_>, _>>()?);
         for core in cores.iter() {
@@ -112,11 +131,14 @@ impl CorePool {
 }
 
 async fn watch(pool: std::sync::Weak<Vec<Arc<RemoteCore>>>, core: Arc<RemoteCore>) {
+    let mut was_up = None;
     while pool.strong_count() > 0 {
-        match core.probe().await {
-            Some(Ok(())) => info!("core {} is up", core.url()),
-            Some(Err(error)) => warn!("core {} is down: {error}", core.url()),
-            None => {}
+        let probe = core.probe().await;
+        if was_up.replace(probe.is_ok()) != Some(probe.is_ok()) {
+            match probe {
+                Ok(()) => info!("core {} is up", core.url()),
+                Err(error) => warn!("core {} is down: {error}", core.url()),
+            }
         }
         tokio::time::sleep(PROBE_INTERVAL).await;
     }

@@ -1,5 +1,6 @@
 //! One core in another process, as its API sees it.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use parking_lot::Mutex;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::proto;
 use super::proto::engine_core_client::EngineCoreClient;
@@ -43,12 +44,20 @@ pub(super) enum Untaken {
 }
 
 impl RemoteCore {
-    pub(super) fn new(url: &str) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(url.to_owned())?
+    /// Whether the URL asks for TLS.
+    pub(super) fn is_https(url: &str) -> Result<bool, tonic::transport::Error> {
+        Ok(Endpoint::from_shared(url.to_owned())?.uri().scheme_str() == Some("https"))
+    }
+
+    pub(super) fn new(url: &str, tls: Option<&ClientTlsConfig>) -> Result<Self, tonic::transport::Error> {
+        let mut endpoint = Endpoint::from_shared(url.to_owned())?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .tcp_nodelay(true);
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls.clone())?;
+        }
         Ok(Self {
             url: url.to_owned(),
             client: EngineCoreClient::new(endpoint.connect_lazy()),
@@ -76,8 +85,11 @@ impl RemoteCore {
         self.in_flight.load(Relaxed).max(stats.num_running_reqs + stats.num_waiting_reqs)
     }
 
-    /// Asks the core how it is; whether that has changed, with the reason for a core that is down.
-    pub(super) async fn probe(&self) -> Option<Result<(), String>> {
+    /// Asks the core how it is.
+    ///
+    /// # Errors
+    /// Why it is down.
+    pub(super) async fn probe(&self) -> Result<(), String> {
         let mut client = self.client.clone();
         let answer = tokio::time::timeout(STATS_TIMEOUT, client.stats(proto::StatsRequest {})).await;
         let result = match answer {
@@ -85,10 +97,11 @@ impl RemoteCore {
                 *self.stats.lock() = stats.into_inner().into();
                 Ok(())
             }
-            Ok(Err(status)) => Err(status.message().to_owned()),
+            Ok(Err(status)) => Err(chain(&status)),
             Err(_) => Err(format!("no answer within {STATS_TIMEOUT:?}")),
         };
-        (self.up.swap(result.is_ok(), Relaxed) != result.is_ok()).then_some(result)
+        self.up.store(result.is_ok(), Relaxed);
+        result
     }
 
     /// Hands a sequence over; resolves when the core has taken it.
@@ -108,6 +121,20 @@ impl RemoteCore {
             }
         }
     }
+}
+
+/// What a status says, with what caused it: alone it is "transport error" where a certificate was refused.
+fn chain(status: &tonic::Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut source = status.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// Counts a sequence for as long as it lives.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::net::TcpListener;
+use tonic::transport::ServerTlsConfig;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
@@ -68,16 +69,22 @@ impl Service for CoreServer {
     }
 }
 
-/// Serves `core` on a bound listener until `stop` resolves and the calls that run have ended.
+/// Serves `core` on a bound listener until `stop` resolves and the calls that run have ended; by TLS alone with the settings
+/// of [`tls::server`](super::tls::server).
 ///
 /// # Errors
 /// The listener broke.
 pub async fn serve_core(
     listener: TcpListener,
     core: EngineCore,
+    tls: Option<ServerTlsConfig>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    tonic::transport::Server::builder()
+    let mut server = tonic::transport::Server::builder();
+    if let Some(tls) = tls {
+        server = server.tls_config(tls)?;
+    }
+    server
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .add_service(EngineCoreServer::new(CoreServer { core }))

@@ -81,7 +81,7 @@ impl Setup {
     /// Starts an API in front of remote cores.
     pub async fn start_remote(self, hosts: &[&remote::RemoteCoreHost], capture: Capture) -> TestServer {
         let urls: Vec<_> = hosts.iter().map(|host| host.url()).collect();
-        let pool = CorePool::connect(&urls).expect("a pool");
+        let pool = CorePool::connect(&urls, None).expect("a pool");
         until("the cores are up", || pool.num_up() == hosts.len()).await;
         let max_model_len = self.engine.max_model_len;
         let core = hosts[0].core.clone();

@@ -1,12 +1,14 @@
 //! Real processes of the engine's binary, and the files that they leave.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use super::checkpoint;
 
 /// The binary, in an environment that says nothing about OpenTelemetry.
 pub fn engine(args: &[&str]) -> Command {
@@ -86,6 +88,29 @@ impl Drop for Process {
         // It may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A checkpoint and a place for journeys.
+pub struct Workspace {
+    pub dir: tempfile::TempDir,
+    pub model: String,
+    pub journeys: PathBuf,
+}
+
+impl Workspace {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let model = dir.path().join("tiny");
+        std::fs::create_dir(&model).expect("a directory");
+        checkpoint::write(&model);
+        Self { model: model.display().to_string(), journeys: dir.path().join("journeys.jsonl"), dir }
+    }
+
+    pub fn start(&self, command: &str, port: &str, more: &[&str]) -> Process {
+        let journeys = self.journeys.display().to_string();
+        let args = [command, "--model", &self.model, "--device", "cpu", "--port", port, "--journeys", &journeys];
+        Process::start(&[&args[..], more].concat())
     }
 }
 

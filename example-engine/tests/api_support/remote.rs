@@ -34,7 +34,7 @@ impl RemoteCoreHost {
         let served = core.clone();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            serve_core(listener, served, std::future::pending()).await
+            serve_core(listener, served, None, std::future::pending()).await
         });
         Self { core, gate, port, runtime: Some(runtime) }
     }
