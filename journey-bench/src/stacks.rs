@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use journey_layer::{Builder, Exporter, Journey, Protocol, not_journey};
+use journey_layer::{Builder, Exporter, Journey, Ledger, Protocol, Reason, not_journey};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
@@ -242,7 +242,7 @@ impl Stack {
     pub fn delivered(&self) -> u64 {
         match &self.outlet {
             Outlet::Nowhere => 0,
-            Outlet::Journey { journey, .. } => journey.stats().spans.exported,
+            Outlet::Journey { journey, .. } => arrived(&journey.stats().spans),
             Outlet::Sdk { counter, .. } | Outlet::Fastrace { counter } => counter.spans(),
         }
     }
@@ -258,7 +258,8 @@ impl Stack {
             Outlet::Journey { journey, .. } => {
                 journey.flush(FLUSH).map_err(|error| lost(error.to_string()))?;
                 let stats = journey.stats();
-                if stats.balances() && stats.spans.dropped() == 0 && stats.events.dropped() == 0 {
+                let whole = |ledger: &Ledger| arrived(ledger) == ledger.started;
+                if stats.balances() && whole(&stats.spans) && whole(&stats.events) {
                     return Ok(());
                 }
                 Err(lost(stats.to_string()))
@@ -282,7 +283,7 @@ impl Stack {
             Outlet::Sdk { counter, .. } | Outlet::Fastrace { counter } => Some(counter),
         };
         let events = || match &self.outlet {
-            Outlet::Journey { journey, .. } => journey.stats().events.exported,
+            Outlet::Journey { journey, .. } => arrived(&journey.stats().events),
             _ => 0,
         };
         let before = (self.delivered(), events());
@@ -329,6 +330,11 @@ fn schedule<V: Vocabulary>(say: &V, requests: &[Request]) -> Duration {
 
 fn setup<E: fmt::Display>(kind: Kind) -> impl FnOnce(E) -> Error {
     move |error| Error::Setup { stack: kind.to_string(), message: error.to_string() }
+}
+
+/// What went all the way, to an exporter or to the end of a pipeline without one.
+fn arrived(ledger: &Ledger) -> u64 {
+    ledger.exported + ledger.dropped.get(&Reason::NoExporter).copied().unwrap_or(0)
 }
 
 /// A pipeline without exporters: the export thread counts the records and drops them.

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use journey_schema::{Attr, Event, Scope, SpanName};
+use journey_schema::{Attr, Event, SHADOW_FIELD, Scope, SpanName};
 use parking_lot::RwLock;
 use tracing_core::Metadata;
 use tracing_core::callsite::Identifier;
@@ -28,6 +28,8 @@ pub(crate) enum SiteKind {
     Event(Event),
     /// An event with a wire name of the schema in the wrong scope, or with none that it has.
     RefusedEvent(Reason),
+    /// The event of a macro, which has handed it to the layer already: this one is for the other layers.
+    Shadow,
 }
 
 /// What a field of a callsite is.
@@ -45,12 +47,27 @@ pub(crate) struct Site {
     pub(crate) kind: SiteKind,
     pub(crate) fields: Box<[FieldKey]>,
     pub(crate) metadata: &'static Metadata<'static>,
+    pub(crate) place: Place,
+}
+
+/// A place in the code, for warnings: each is said once.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) file: &'static str,
+    pub(crate) line: u32,
+    pub(crate) scope: &'static str,
+    /// Of the span or event.
+    pub(crate) name: &'static str,
     /// One bit per [`Reason`] already warned of here.
     warned: AtomicU64,
 }
 
-impl Site {
-    /// Whether this is the first time that `reason` comes up at this callsite.
+impl Place {
+    pub(crate) const fn new(file: &'static str, line: u32, scope: &'static str, name: &'static str) -> Self {
+        Self { file, line, scope, name, warned: AtomicU64::new(0) }
+    }
+
+    /// Whether this is the first time that `reason` comes up here.
     pub(crate) fn first_warning(&self, reason: Reason) -> bool {
         let bit = 1 << reason as u64;
         // The load keeps a callsite that goes wrong on every request from writing to a shared line each time.
@@ -64,6 +81,15 @@ const TARGET_PREFIX: &str = "vllm.";
 /// Whether the callsite can concern us at all; cheap, and decided by the target alone but for refused names.
 pub(crate) fn is_journey(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with(TARGET_PREFIX) && classify_kind(metadata).is_some()
+}
+
+/// Whether the layer wants to be shown the callsite.
+pub(crate) fn is_wanted(metadata: &Metadata<'_>) -> bool {
+    is_journey(metadata) && !is_shadow(metadata)
+}
+
+fn is_shadow(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event() && metadata.fields().iter().any(|field| field.name() == SHADOW_FIELD)
 }
 
 const SLOTS: usize = 2048;
@@ -109,7 +135,9 @@ fn classify(metadata: &'static Metadata<'static>) -> Option<&'static Site> {
         (_, None) => FieldKey::Unknown,
     });
     // Leaked once per callsite, like the callsite itself.
-    Some(Box::leak(Box::new(Site { kind, fields: fields.collect(), metadata, warned: AtomicU64::new(0) })))
+    let place =
+        Place::new(metadata.file().unwrap_or("?"), metadata.line().unwrap_or(0), metadata.target(), metadata.name());
+    Some(Box::leak(Box::new(Site { kind, fields: fields.collect(), metadata, place })))
 }
 
 fn field_key(kind: SiteKind, attr: Attr) -> FieldKey {
@@ -119,7 +147,7 @@ fn field_key(kind: SiteKind, attr: Attr) -> FieldKey {
         SiteKind::Span(span) => span.attributes().contains(&attr),
         // What a refused `llm_request` brings may be merged into the true one.
         SiteKind::RefusedSpan(_) => SpanName::LlmRequest.attributes().contains(&attr),
-        SiteKind::Placeholder(_) | SiteKind::RefusedEvent(_) => false,
+        SiteKind::Placeholder(_) | SiteKind::RefusedEvent(_) | SiteKind::Shadow => false,
     };
     if known { FieldKey::Attr(attr) } else { FieldKey::Unknown }
 }
@@ -136,6 +164,9 @@ fn classify_kind(metadata: &Metadata<'_>) -> Option<SiteKind> {
             (Some(scope), Some(span)) if span.scope() == scope => SiteKind::Span(span),
             (Some(_), _) => SiteKind::RefusedSpan(Reason::UnknownSpan),
         });
+    }
+    if is_shadow(metadata) {
+        return Some(SiteKind::Shadow);
     }
     // A log line under one of our targets keeps tracing's default name, "event file:line": not ours.
     match Event::from_wire_name(name) {

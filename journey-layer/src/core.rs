@@ -9,7 +9,7 @@ use journey_schema::{HISTORICAL_DUPLICATE_SCOPE, SpanName};
 use opentelemetry::trace::{SpanId, TraceId};
 use parking_lot::Mutex;
 
-use crate::callsites::Site;
+use crate::callsites::Place;
 use crate::clock;
 use crate::config::LayerConfig;
 use crate::duplicates::{Duplicates, Seen};
@@ -55,21 +55,19 @@ impl Core {
     }
 
     /// Counts something that is neither a span nor an event lost, and warns of it once per callsite.
-    pub(crate) fn note(&self, site: &'static Site, reason: Reason, detail: fmt::Arguments<'_>) {
+    pub(crate) fn note(&self, place: &'static Place, reason: Reason, detail: fmt::Arguments<'_>) {
         self.stats.span(reason);
-        self.warn(site, reason, detail);
+        self.warn(place, reason, detail);
     }
 
     /// Warns once per callsite and reason.
-    pub(crate) fn warn(&self, site: &'static Site, reason: Reason, detail: fmt::Arguments<'_>) {
-        if !site.first_warning(reason) {
+    pub(crate) fn warn(&self, place: &'static Place, reason: Reason, detail: fmt::Arguments<'_>) {
+        if !place.first_warning(reason) {
             return;
         }
-        let metadata = site.metadata;
-        let (file, line) = (metadata.file().unwrap_or("?"), metadata.line().unwrap_or(0));
-        let (scope, name) = (metadata.target(), metadata.name());
+        let Place { file, line, scope, name, .. } = place;
         let why = match reason {
-            Reason::UnknownScope if scope == HISTORICAL_DUPLICATE_SCOPE => {
+            Reason::UnknownScope if *scope == HISTORICAL_DUPLICATE_SCOPE => {
                 "; this is the scope in which do_tracing() opened its second llm_request"
             }
             _ => "",
@@ -122,7 +120,11 @@ impl Core {
         for layer in self.layers() {
             for live in layer.table.sweep(|live| live.is_finished() && now - live.record.end_ns >= grace) {
                 self.stats.span(Reason::LeakedHandle);
-                self.warn(live.site, Reason::LeakedHandle, format_args!("a handle outlived its finished span"));
+                self.warn(
+                    &live.site().place,
+                    Reason::LeakedHandle,
+                    format_args!("a handle outlived its finished span"),
+                );
                 self.close(live);
             }
             self.warnings.say(layer.dispatch.get(), layer.alone);
@@ -142,9 +144,7 @@ impl Core {
     /// Ends a span that is in no table any more, and hands its record over.
     pub(crate) fn close(&self, live: LiveSpan) {
         let now = clock::monotonic_ns();
-        let keys = live.keys;
-        let site = live.site;
-        let ending = live.ending;
+        let (site, ending) = (live.site(), live.record.live.ending);
         let (record, added) = live.finish(now);
         if let Some(terminal) = added {
             self.stats.event_started();
@@ -152,16 +152,18 @@ impl Core {
             // A client that goes away in the middle of `in_journey`'s body is nobody's mistake.
             if ending != Ending::ClientDisconnect {
                 self.warn(
-                    site,
+                    &site.place,
                     Reason::TerminalAdded,
                     format_args!("closed without a terminal event, {} was added", terminal.ident()),
                 );
             }
         }
-        if let Some(key) = keys.request {
-            self.duplicates.release(key);
+        match record.live.id_key {
+            Some(key) if record.name == SpanName::LlmRequest => self.duplicates.release(key),
+            Some(key) => self.forget(key, now),
+            None => {}
         }
-        for key in [keys.span, keys.sequence].into_iter().flatten() {
+        if let Some(key) = record.span_key() {
             self.forget(key, now);
         }
         self.give_place();

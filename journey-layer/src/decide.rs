@@ -160,7 +160,7 @@ impl LayerState {
                     let record = &live.record;
                     let parent = record.parent?;
                     let flags = TraceFlags::SAMPLED;
-                    let state = record.trace_state.clone();
+                    let state = record.trace_state().clone();
                     let parent = SpanContext::new(record.trace_id, parent.span_id, flags, parent.is_remote, state);
                     Some(Decision {
                         anchor_ns: Some(record.anchor_ns),

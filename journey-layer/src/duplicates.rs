@@ -13,6 +13,7 @@ use journey_schema::SpanName;
 use opentelemetry::trace::{SpanId, TraceId};
 use parking_lot::Mutex;
 
+use crate::record::SpanRecord;
 use crate::table::IdentityHasher;
 
 /// A span in one layer's table.
@@ -24,18 +25,10 @@ pub(crate) struct Origin {
     pub(crate) id: u64,
 }
 
-/// The keys under which one span is remembered.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Keys {
-    pub(crate) span: Option<u64>,
-    pub(crate) request: Option<u64>,
-    pub(crate) sequence: Option<u64>,
-}
-
-impl Keys {
-    /// The place of the key that a `gen_ai.request.id` stands for on a span of this name.
-    pub(crate) fn by_id(&mut self, name: SpanName) -> &mut Option<u64> {
-        if name == SpanName::LlmRequest { &mut self.request } else { &mut self.sequence }
+impl SpanRecord {
+    /// The key of the span as its children name it; steps have none.
+    pub(crate) fn span_key(&self) -> Option<u64> {
+        self.name.is_journey().then(|| Duplicates::span_key(self.trace_id, self.span_id))
     }
 }
 

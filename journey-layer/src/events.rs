@@ -2,13 +2,12 @@
 
 use std::cell::RefCell;
 
-use journey_schema::SpanName;
+use journey_schema::{Event, SpanName};
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceId};
 use opentelemetry::{Context, ContextGuard};
-use tracing_core::Event;
 use tracing_core::span::Attributes;
 
-use crate::callsites::{Site, SiteKind};
+use crate::callsites::{Place, Site};
 use crate::clock;
 use crate::decide::Walk;
 use crate::layer_state::LayerState;
@@ -28,28 +27,25 @@ enum Found {
 
 impl LayerState {
     /// Routes an event: to `start` or the nearest span around it that owns such events.
-    pub(crate) fn event(&self, site: &'static Site, event: &Event<'_>, now: i64, start: Option<u64>, walk: Walk<'_>) {
+    pub(crate) fn event(
+        &self,
+        place: &'static Place,
+        kind: Event,
+        fields: &EventFields,
+        start: Option<u64>,
+        walk: Walk<'_>,
+    ) {
         let core = &*self.core;
-        let kind = match site.kind {
-            SiteKind::Event(kind) => kind,
-            SiteKind::RefusedEvent(reason) => {
-                core.stats.event_started();
-                core.stats.event(reason);
-                return core.warn(site, reason, format_args!("an event was refused"));
-            }
-            SiteKind::Span(_) | SiteKind::Placeholder(_) | SiteKind::RefusedSpan(_) => return,
-        };
-        let mut fields = EventFields::default();
-        event.record(&mut Fields::new(site, core, &mut fields));
-        let mut fields = Some(fields);
+        let now = clock::monotonic_ns();
         let mut found = None;
         let mut in_sampled_out = false;
         let mut visit = |id: u64| {
             let here = self.table.with(id, |entry| match entry {
                 Entry::Live(live) if live.record.name == kind.span() => {
-                    let outcome = live.event(kind, fields.take()?, now, core.config.max_events);
+                    let outcome = live.event(kind, fields, now, core.config.max_events);
                     // From its terminal event on, a request's id is free for the client's next try.
-                    Some(Found::Live(outcome, kind.is_terminal().then(|| live.keys.request.take()).flatten()))
+                    let is_over = kind.is_terminal() && live.record.name == SpanName::LlmRequest;
+                    Some(Found::Live(outcome, is_over.then(|| live.record.live.id_key.take()).flatten()))
                 }
                 Entry::Exported(family) if family.name == kind.span() => Some(Found::Exported),
                 Entry::Rejected { name, .. } if *name == Some(kind.span()) => Some(Found::Rejected),
@@ -75,7 +71,7 @@ impl LayerState {
                 match outcome {
                     Outcome::Taken => None,
                     Outcome::Illegal(violation) => {
-                        core.note(site, Reason::IllegalOrder, format_args!("{} {violation}", kind.ident()));
+                        core.note(place, Reason::IllegalOrder, format_args!("{} {violation}", kind.ident()));
                         None
                     }
                     Outcome::SecondTerminal => Some(Reason::SecondTerminal),
@@ -89,7 +85,7 @@ impl LayerState {
         core.stats.event_started();
         if let Some(reason) = lost {
             core.stats.event(reason);
-            core.warn(site, reason, format_args!("{} went nowhere", kind.ident()));
+            core.warn(place, reason, format_args!("{} went nowhere", kind.ident()));
         }
     }
 
@@ -100,7 +96,7 @@ impl LayerState {
         let name = SpanName::from_name(site.metadata.name());
         if name != Some(SpanName::LlmRequest) {
             core.stats.span(reason);
-            core.warn(site, reason, format_args!("a span was refused"));
+            core.warn(&site.place, reason, format_args!("a span was refused"));
             return self.table.insert(id, Entry::Rejected { name, original: None });
         }
         let mut record =
@@ -120,7 +116,7 @@ impl LayerState {
     /// Links the span `id` to the journey span `to`.
     pub(crate) fn link(&self, id: u64, to: u64) {
         if let Some(context) = self.context(to) {
-            self.table.with_live(id, |live| live.record.links.push(context));
+            self.table.with_live(id, |live| live.record.push_link(context));
         }
     }
 
@@ -140,7 +136,7 @@ impl LayerState {
 
     /// Notes how the code around a span ended.
     pub(crate) fn mark(&self, id: u64, ending: Ending) {
-        self.table.with_live(id, |live| live.ending = ending);
+        self.table.with_live(id, |live| live.record.live.ending = ending);
     }
 
     /// Whether the span can still take its terminal event.

@@ -11,13 +11,12 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::__private::Parent;
 use crate::callsites::{self, SiteKind};
-use crate::clock;
 use crate::core::Core;
 use crate::decide::Verdict;
 use crate::layer_state::LayerState;
 use crate::table::Entry;
 use crate::ticket;
-use crate::visitor::{Fields, Pending};
+use crate::visitor::{EventFields, Fields, Pending};
 
 /// Maps journey spans and events onto OpenTelemetry spans. Made by [`Journey::layer`](crate::Journey::layer).
 pub struct JourneyLayer {
@@ -40,7 +39,7 @@ pub struct JourneyFilter;
 
 impl<S> Filter<S> for JourneyFilter {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        callsites::is_journey(metadata)
+        callsites::is_wanted(metadata)
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
@@ -53,7 +52,7 @@ impl<S> Filter<S> for JourneyFilter {
 }
 
 fn interest(metadata: &Metadata<'_>) -> Interest {
-    if callsites::is_journey(metadata) { Interest::always() } else { Interest::never() }
+    if callsites::is_wanted(metadata) { Interest::always() } else { Interest::never() }
 }
 
 /// Shows the spans from `id` outward to `each`, until it says `true`.
@@ -85,7 +84,7 @@ where
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        !self.state.alone || callsites::is_journey(metadata)
+        !self.state.alone || callsites::is_wanted(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -105,7 +104,7 @@ where
             SiteKind::Span(name) => name,
             SiteKind::Placeholder(name) => return state.table.insert(id, Entry::SampledOut(name)),
             SiteKind::RefusedSpan(reason) => return state.refuse(id, site, reason, attrs, &around),
-            SiteKind::Event(_) | SiteKind::RefusedEvent(_) => return,
+            SiteKind::Event(_) | SiteKind::RefusedEvent(_) | SiteKind::Shadow => return,
         };
         let verdict = match ticket::take(name) {
             Some(decision) => Verdict::Build(decision),
@@ -124,7 +123,7 @@ where
             Verdict::Refused(reason) => {
                 state.core.stats.span_started();
                 state.core.stats.span(reason);
-                state.core.warn(site, reason, format_args!("{} was not opened", name.name()));
+                state.core.warn(&site.place, reason, format_args!("{} was not opened", name.name()));
                 state.table.insert(id, Entry::SampledOut(name));
             }
         }
@@ -143,11 +142,22 @@ where
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
         let Some(site) = callsites::site(event.metadata()) else { return };
-        let now = clock::monotonic_ns();
+        let (state, core) = (&*self.state, &*self.state.core);
+        let kind = match site.kind {
+            SiteKind::Event(kind) => kind,
+            SiteKind::RefusedEvent(reason) => {
+                core.stats.event_started();
+                core.stats.event(reason);
+                return core.warn(&site.place, reason, format_args!("an event was refused"));
+            }
+            SiteKind::Span(_) | SiteKind::Placeholder(_) | SiteKind::RefusedSpan(_) | SiteKind::Shadow => return,
+        };
+        let mut fields = EventFields::default();
+        event.record(&mut Fields::new(site, core, &mut fields));
         let explicit = event.parent().map(Id::into_u64);
         let start =
             explicit.or_else(|| event.is_contextual().then(|| ctx.current_span().id().map(Id::into_u64)).flatten());
-        self.state.event(site, event, now, start, &|each: &mut dyn FnMut(u64) -> bool| {
+        state.event(&site.place, kind, &fields, start, &|each: &mut dyn FnMut(u64) -> bool| {
             let _ = ctx.event_scope(event).is_some_and(|mut scope| scope.any(|span| each(span.id().into_u64())));
         });
     }

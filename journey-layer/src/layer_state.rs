@@ -11,7 +11,7 @@ use crate::clock;
 use crate::config::OnDuplicate;
 use crate::core::Core;
 use crate::decide::Decision;
-use crate::duplicates::{Duplicates, Origin, Seen};
+use crate::duplicates::{Origin, Seen};
 use crate::layer::WalkFrom;
 use crate::lifecycle::LiveSpan;
 use crate::placeholder::{self, Placeholders};
@@ -63,7 +63,7 @@ impl LayerState {
         }
         if let Some(parent) = &decision.parent {
             record.parent = Some(ParentSpan { span_id: parent.span_id(), is_remote: parent.is_remote() });
-            record.trace_state = parent.trace_state().clone();
+            record.set_trace_state(parent.trace_state());
         }
         let mut live = LiveSpan::new(record, site);
         let has_id = live.record.attribute(Attr::RequestId).is_some();
@@ -77,15 +77,13 @@ impl LayerState {
             return self.reject(id, site, reason, name, Some(original), &live.record);
         }
         if !core.take_place() {
-            self.forget_claim(live);
+            self.forget_claim(&live);
             core.stats.span(Reason::LiveLimit);
-            core.warn(site, Reason::LiveLimit, format_args!("{} spans are open", core.config.max_live));
+            core.warn(&site.place, Reason::LiveLimit, format_args!("{} spans are open", core.config.max_live));
             return self.table.insert(id, Entry::Rejected { name: Some(name), original: None });
         }
-        if name.is_journey() {
-            let key = Duplicates::span_key(live.record.trace_id, live.record.span_id);
+        if let Some(key) = live.record.span_key() {
             core.duplicates.open(key, name, origin);
-            live.keys.span = Some(key);
         }
         self.table.insert(id, Entry::Live(live));
     }
@@ -99,14 +97,14 @@ impl LayerState {
         if let Some(key) = key {
             let now = live.record.start_ns;
             self.core.duplicates.claim(key, name, origin, now).map_err(|seen| self.original(seen))?;
-            *live.keys.by_id(name) = Some(key);
+            live.record.live.id_key = Some(key);
         }
         Ok(())
     }
 
-    fn forget_claim(&self, mut live: LiveSpan) {
-        if let Some(key) = live.keys.by_id(live.record.name) {
-            self.core.duplicates.release(*key);
+    fn forget_claim(&self, live: &LiveSpan) {
+        if let Some(key) = live.record.live.id_key {
+            self.core.duplicates.release(key);
         }
     }
 
@@ -139,7 +137,7 @@ impl LayerState {
     ) {
         let core = &*self.core;
         core.stats.span(reason);
-        core.warn(site, reason, format_args!("a second {} was refused", name.name()));
+        core.warn(&site.place, reason, format_args!("a second {} was refused", name.name()));
         if let Some(original) = original.as_ref().and_then(|original| original.id) {
             self.merge(original, record.attributes().map(|(attr, value)| (attr, value.to_owned())).collect());
         }
@@ -204,7 +202,7 @@ impl LayerState {
         let Some((name, key)) = looked.flatten() else { return };
         match duplicates.claim(key, name, Origin { layer: self.number, id }, clock::monotonic_ns()) {
             Ok(()) => {
-                let before = self.table.with_live(id, |live| live.keys.by_id(name).replace(key));
+                let before = self.table.with_live(id, |live| live.record.live.id_key.replace(key));
                 match before {
                     Some(Some(before)) if before != key => duplicates.release(before),
                     Some(_) => {}
@@ -221,13 +219,13 @@ impl LayerState {
         let Some(Entry::Live(live)) = self.table.remove(id) else { return };
         let core = &*self.core;
         core.give_place();
-        core.stats.count(Reason::DuplicateSpan, Count { spans: 0, events: live.record.events().len() as u64 });
-        if let Some(key) = live.keys.span {
+        core.stats.count(Reason::DuplicateSpan, Count { spans: 0, events: live.record.event_count() as u64 });
+        if let Some(key) = live.record.span_key() {
             core.duplicates.release(key);
         }
         let name = live.record.name;
         let reason = if name == SpanName::LlmRequest { Reason::SameId } else { Reason::SameSequence };
-        self.reject(id, live.site, reason, name, Some(original), &live.record);
+        self.reject(id, live.site(), reason, name, Some(original), &live.record);
     }
 
     /// The record of a span that begins now, without parent and attributes.

@@ -3,8 +3,8 @@
 use journey_schema::{AbortReason, Attr, Event, FinishStatus, Lifecycle, SpanName, Violation};
 
 use crate::callsites::Site;
-use crate::duplicates::Keys;
-use crate::record::{SpanRecord, SpanStatus, ValueRef};
+use crate::record::{SpanRecord, ValueRef};
+use crate::record_event::{Mark, seconds};
 use crate::visitor::{EventFields, PROGRESS};
 
 /// How the code around a span ended, as far as it could be seen.
@@ -31,114 +31,79 @@ pub(crate) enum Outcome {
     EventLimit,
 }
 
+/// What only an open span needs. It lies in the record, so that a span is one block of memory from its opening to its
+/// export.
+#[derive(Debug, Default)]
+pub(crate) struct LiveState {
+    /// Set when the span is opened.
+    pub(crate) site: Option<&'static Site>,
+    pub(crate) ending: Ending,
+    /// The key that the span's `gen_ai.request.id` stands for, while the span has it.
+    pub(crate) id_key: Option<u64>,
+    lifecycle: Lifecycle,
+}
+
 /// A span that is open.
 #[derive(Debug)]
 pub(crate) struct LiveSpan {
     pub(crate) record: Box<SpanRecord>,
-    pub(crate) site: &'static Site,
-    pub(crate) ending: Ending,
-    /// Keys under which the span is known to the duplicates index.
-    pub(crate) keys: Keys,
-    lifecycle: Lifecycle,
-    /// Progress as last given, by position in [`PROGRESS`].
-    progress: [i64; PROGRESS.len()],
-    given: u8,
 }
 
+/// `num_preemptions` is the last of [`PROGRESS`].
+const PREEMPTIONS: usize = PROGRESS.len() - 1;
+
 impl LiveSpan {
-    pub(crate) fn new(record: Box<SpanRecord>, site: &'static Site) -> Self {
-        Self {
-            record,
-            site,
-            ending: Ending::default(),
-            keys: Keys::default(),
-            lifecycle: Lifecycle::new(),
-            progress: Default::default(),
-            given: 0,
-        }
+    pub(crate) fn new(mut record: Box<SpanRecord>, site: &'static Site) -> Self {
+        record.live.site = Some(site);
+        Self { record }
+    }
+
+    pub(crate) fn site(&self) -> &'static Site {
+        self.record.live.site.expect("an open span has a callsite")
     }
 
     /// Whether the span has had its terminal event.
     pub(crate) fn is_finished(&self) -> bool {
-        self.lifecycle.terminal().is_some()
+        self.record.live.lifecycle.terminal().is_some()
     }
 
     /// Takes an event, at most `max_events` with the terminal one.
-    pub(crate) fn event(&mut self, event: Event, fields: EventFields, now: i64, max_events: usize) -> Outcome {
+    pub(crate) fn event(&mut self, event: Event, fields: &EventFields, now: i64, max_events: usize) -> Outcome {
         let finished = self.is_finished();
         if event.is_terminal() && finished {
             return Outcome::SecondTerminal;
         }
+        let record = &mut *self.record;
         // The last place is the terminal event's.
-        if !event.is_terminal() && self.record.events().len() + usize::from(!finished) >= max_events {
-            self.record.dropped_events += 1;
+        if !event.is_terminal() && record.event_count() + usize::from(!finished) >= max_events {
+            record.dropped_events += 1;
             return Outcome::EventLimit;
         }
         // Known before the event is taken: the first SCHEDULED is FIRST.
-        let kind = fields.kind.unwrap_or(self.lifecycle.schedule_kind());
-        let verdict = self.lifecycle.advance(event);
+        let kind = fields.kind.unwrap_or(record.live.lifecycle.schedule_kind());
+        let verdict = record.live.lifecycle.advance(event);
+        // Two threads may come here in another order than that of their clock readings.
+        let now = now.max(record.marks.last().map_or(record.start_ns, |mark| mark.mono_ns));
+        let mut mark = Mark::new(event, now);
         match event.span() {
-            SpanName::LlmRequest => self.push_api(event, &fields, now),
-            SpanName::LlmCore => self.push_core(event, &fields, kind, now),
-            SpanName::SchedulerStep | SpanName::ModelForward => {
-                let others = fields.others.iter().map(|(attr, value)| (*attr, value.as_ref()));
-                self.record.push_event(event, now, others);
+            SpanName::LlmRequest => mark.reason = fields.reason,
+            SpanName::LlmCore => {
+                mark.phase = Some(fields.phase.unwrap_or(record.live.lifecycle.phase()));
+                mark.kind = (event == Event::Scheduled).then_some(kind);
+                mark.status = fields.status;
+                mark.given = record.push_progress(fields);
             }
+            SpanName::SchedulerStep | SpanName::ModelForward => {}
+        }
+        record.marks.push(mark);
+        if !fields.others.is_empty() {
+            fields.others.iter().for_each(|(attr, value)| record.push_other(*attr, value.as_ref()));
         }
         if event.is_terminal() {
-            self.record.end_ns = now;
+            record.end_ns = now;
+            record.set_error_of(event, fields);
         }
         verdict.map_or_else(Outcome::Illegal, |()| Outcome::Taken)
-    }
-
-    fn push_api(&mut self, event: Event, fields: &EventFields, now: i64) {
-        let attributes = [
-            Some((Attr::ApiTsMonotonic, ValueRef::Float(seconds(now)))),
-            fields.reason.map(|reason| (Attr::Reason, ValueRef::Static(reason.as_str()))),
-            fields.error.as_deref().map(|error| (Attr::Error, ValueRef::Text(error))),
-        ];
-        self.record.push_event(event, now, attributes.into_iter().flatten());
-        if event == Event::Aborted {
-            let reason = fields.reason.map_or("aborted", AbortReason::as_str);
-            self.record.status = SpanStatus::Error(fields.error.as_deref().unwrap_or(reason).to_owned());
-        }
-    }
-
-    fn push_core(&mut self, event: Event, fields: &EventFields, kind: journey_schema::ScheduleKind, now: i64) {
-        for (index, value) in fields.progress.iter().enumerate() {
-            if fields.given & 1 << index != 0 {
-                self.progress[index] = *value;
-            }
-        }
-        self.given |= fields.given;
-        const PREEMPTIONS: usize = PROGRESS.len() - 1;
-        if fields.given & 1 << PREEMPTIONS == 0 {
-            self.progress[PREEMPTIONS] = i64::from(self.lifecycle.preemptions()).max(self.progress[PREEMPTIONS]);
-            self.given |= 1 << PREEMPTIONS;
-        }
-        let phase = fields.phase.unwrap_or(self.lifecycle.phase());
-        let known = |index: usize| {
-            (self.given & 1 << index != 0).then(|| (PROGRESS[index], ValueRef::Int(self.progress[index])))
-        };
-        let attributes = [
-            Some((Attr::EventType, ValueRef::Static(event.ident()))),
-            Some((Attr::TsMonotonic, ValueRef::Float(seconds(now)))),
-            Some((Attr::TsMonotonicNs, ValueRef::Int(now))),
-            known(0),
-            Some((Attr::Phase, ValueRef::Static(phase.as_str()))),
-            known(1),
-            known(2),
-            known(3),
-            known(4),
-            known(5),
-            known(6),
-            (event == Event::Scheduled).then(|| (Attr::ScheduleKind, ValueRef::Static(kind.as_str()))),
-            fields.status.map(|status| (Attr::FinishStatus, ValueRef::Static(status.as_str()))),
-        ];
-        self.record.push_event(event, now, attributes.into_iter().flatten());
-        if fields.status == Some(FinishStatus::Error) {
-            self.record.status = SpanStatus::Error(FinishStatus::Error.as_str().to_owned());
-        }
     }
 
     /// Ends the span: adds the terminal event if it is missing, and derives the latencies.
@@ -149,14 +114,14 @@ impl LiveSpan {
         if added.is_none() && !self.is_finished() {
             self.record.end_ns = now;
         }
-        derive_latencies(&mut self.record);
+        self.record.derive_latencies();
         (self.record, added)
     }
 
     fn add_terminal(&mut self, now: i64) -> Option<Event> {
         let (event, fields) = match self.record.name {
             SpanName::LlmRequest => {
-                let reason = match self.ending {
+                let reason = match self.record.live.ending {
                     Ending::Unseen => AbortReason::Unfinished,
                     Ending::Cancelled => AbortReason::Cancelled,
                     Ending::ClientDisconnect => AbortReason::ClientDisconnect,
@@ -165,57 +130,94 @@ impl LiveSpan {
                 (Event::Aborted, EventFields { reason: Some(reason), ..Default::default() })
             }
             SpanName::LlmCore => {
-                let status = if self.ending == Ending::Panicked { FinishStatus::Error } else { FinishStatus::Aborted };
+                let status = if self.record.live.ending == Ending::Panicked {
+                    FinishStatus::Error
+                } else {
+                    FinishStatus::Aborted
+                };
                 (Event::Finished, EventFields { status: Some(status), ..Default::default() })
             }
             SpanName::SchedulerStep | SpanName::ModelForward => return None,
         };
-        self.event(event, fields, now, usize::MAX);
+        self.event(event, &fields, now, usize::MAX);
         Some(event)
     }
 }
 
-fn seconds(ns: i64) -> f64 {
-    ns as f64 / 1e9
-}
-
-/// Sets the latencies that the span's events support, in seconds.
-fn derive_latencies(record: &mut SpanRecord) {
-    let mut first = [None; Event::ALL.len()];
-    let mut terminal = None;
-    let (mut preempted_at, mut preempted) = (None, None);
-    for view in record.events() {
-        let (event, now) = (view.event(), view.mono_ns());
-        first[event as usize].get_or_insert(now);
-        match event {
-            Event::Preempted => preempted_at = Some(now),
-            Event::Scheduled => {
-                if let Some(since) = preempted_at.take() {
-                    *preempted.get_or_insert(0) += now - since;
-                }
+impl SpanRecord {
+    /// Appends the counters of the next event of `llm_core`: what is given, else as last given. Returns which are known.
+    fn push_progress(&mut self, fields: &EventFields) -> u8 {
+        let (mut values, before) = match (self.progress.last(), self.marks.last()) {
+            (Some(values), Some(mark)) => (*values, mark.given),
+            _ => Default::default(),
+        };
+        for (index, value) in fields.progress.iter().enumerate() {
+            if fields.given & 1 << index != 0 {
+                values[index] = *value;
             }
-            _ if event.is_terminal() => terminal = Some(now),
-            _ => {}
+        }
+        if fields.given & 1 << PREEMPTIONS == 0 {
+            values[PREEMPTIONS] = i64::from(self.live.lifecycle.preemptions()).max(values[PREEMPTIONS]);
+        }
+        self.progress.push(values);
+        fields.given | before | 1 << PREEMPTIONS
+    }
+
+    /// Status ERROR where a terminal event says so.
+    fn set_error_of(&mut self, event: Event, fields: &EventFields) {
+        if event == Event::Aborted {
+            let error = fields.others.iter().find(|(attr, _)| *attr == Attr::Error);
+            let text = error.and_then(|(_, value)| value.as_ref().as_str());
+            self.set_error(text.unwrap_or(fields.reason.map_or("aborted", AbortReason::as_str)));
+        } else if fields.status == Some(FinishStatus::Error) {
+            self.set_error(FinishStatus::Error.as_str());
         }
     }
-    let at = |event: Event| first[event as usize];
-    let spans = match record.name {
-        SpanName::LlmRequest => &[
-            (Attr::LatencyE2e, at(Event::Arrived), terminal),
-            (Attr::TimeToFirstToken, at(Event::Arrived), at(Event::FirstResponseFromCore)),
-        ][..],
-        SpanName::LlmCore => &[
-            (Attr::TimeInQueue, at(Event::Queued), at(Event::Scheduled)),
-            (Attr::TimeInModelPrefill, at(Event::Scheduled), at(Event::FirstToken)),
-            (Attr::TimeInModelDecode, at(Event::FirstToken), terminal),
-            (Attr::TimeInModelInference, at(Event::Scheduled), terminal),
-            (Attr::TimePreempted, preempted.map(|_| 0), preempted),
-        ],
-        SpanName::SchedulerStep | SpanName::ModelForward => &[],
-    };
-    for (attr, from, to) in spans {
-        if let (Some(from), Some(to)) = (from, to) {
-            record.set_attribute(*attr, ValueRef::Float(seconds(to - from)));
+
+    /// Sets the latencies that the span's events support, in seconds.
+    fn derive_latencies(&mut self) {
+        let first = |event: Event| self.marks.iter().find(|mark| mark.event == event).map(|mark| mark.mono_ns);
+        let terminal = self.marks.iter().rev().find(|mark| mark.event.is_terminal()).map(|mark| mark.mono_ns);
+        match self.name {
+            SpanName::LlmRequest => {
+                let (arrived, answered) = (first(Event::Arrived), first(Event::FirstResponseFromCore));
+                self.latency(Attr::LatencyE2e, arrived, terminal);
+                self.latency(Attr::TimeToFirstToken, arrived, answered);
+            }
+            SpanName::LlmCore => {
+                let (queued, scheduled, token) =
+                    (first(Event::Queued), first(Event::Scheduled), first(Event::FirstToken));
+                let preempted = self.time_preempted();
+                self.latency(Attr::TimeInQueue, queued, scheduled);
+                self.latency(Attr::TimeInModelPrefill, scheduled, token);
+                self.latency(Attr::TimeInModelDecode, token, terminal);
+                self.latency(Attr::TimeInModelInference, scheduled, terminal);
+                self.latency(Attr::TimePreempted, preempted.map(|_| 0), preempted);
+            }
+            SpanName::SchedulerStep | SpanName::ModelForward => {}
         }
+    }
+
+    fn latency(&mut self, attr: Attr, from: Option<i64>, to: Option<i64>) {
+        if let (Some(from), Some(to)) = (from, to) {
+            self.set_attribute(attr, ValueRef::Float(seconds(to - from)));
+        }
+    }
+
+    /// The sum of the times from PREEMPTED to SCHEDULED, where there is one.
+    fn time_preempted(&self) -> Option<i64> {
+        let (mut since, mut sum) = (None, None);
+        for mark in &self.marks {
+            match mark.event {
+                Event::Preempted => since = Some(mark.mono_ns),
+                Event::Scheduled => {
+                    if let Some(since) = since.take() {
+                        *sum.get_or_insert(0) += mark.mono_ns - since;
+                    }
+                }
+                _ => {}
+            }
+        }
+        sum
     }
 }

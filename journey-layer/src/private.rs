@@ -7,10 +7,11 @@ use tracing_core::dispatcher::{self, Dispatch};
 use tracing_core::span::{Id, Record};
 use tracing_core::subscriber::NoSubscriber;
 
-pub use journey_schema::{AbortReason, Event, FinishStatus, Phase, ScheduleKind, SpanName};
+pub use journey_schema::{AbortReason, Attr, Event, FinishStatus, Phase, ScheduleKind, SpanName};
 pub use tracing;
 
 use crate::decide::{Decision, Verdict};
+pub use crate::emit::{EventSite, Said, emit, emit_current};
 use crate::headers::Headers;
 pub use crate::instrument::{Entered, Instrumented, enter, instrument};
 use crate::layer::JourneyLayer;
@@ -135,7 +136,7 @@ impl LayerState {
     }
 
     /// Shows the spans from `start` outward to `each`. The first is looked up here: most often it is the one.
-    fn walk_from(&self, dispatch: &Dispatch, start: Option<&Id>, each: &mut dyn FnMut(u64) -> bool) {
+    pub(crate) fn walk_from(&self, dispatch: &Dispatch, start: Option<&Id>, each: &mut dyn FnMut(u64) -> bool) {
         let Some(start) = start else { return };
         if !each(start.into_u64())
             && let Some(walk) = self.walk.get()
@@ -231,7 +232,7 @@ pub fn enclosing(owners: &'static [SpanName]) -> Option<Target> {
     let mut found = None;
     layer.state.walk_from(&dispatch, Some(&id), &mut |id| {
         let here = layer.state.table.with(id, |entry| match entry {
-            Entry::Live(live) if owners.contains(&live.record.name) => Some(Some(live.site.metadata)),
+            Entry::Live(live) if owners.contains(&live.record.name) => Some(Some(live.site().metadata)),
             Entry::SampledOut(name) if owners.contains(name) => Some(None),
             _ => None,
         });

@@ -1,30 +1,27 @@
-//! The finished, typed record of one span: what the layer hands to a sink.
+//! The typed record of one span, from its creation to its export: what the layer hands to a sink.
 //!
 //! ```text
-//! SpanRecord ─┬─ attributes ───────► [(Attr, Value)]            the span's own
-//!             ├─ events ───────────► [EventRecord { from..to }] ranges of
-//!             ├─ event_attributes ─► [(Attr, Value)]            all events' attributes, in one buffer
-//!             └─ text ─────────────► "chatcmpl-1…"              every string that is not 'static
+//! SpanRecord ─┬─ attributes ─► [Slot]                    the span's own, 16 bytes each
+//!             ├─ marks ──────► [Mark]                    one per event, 16 bytes: which, when, its few-valued attributes
+//!             ├─ progress ───► [[i64; 7]]                one per event of `llm_core`: the counters
+//!             ├─ text ───────► "chatcmpl-1…"             every string that is not 'static
+//!             └─ rare ───────► links, trace state, error text, attributes of events that have no place above
 //! ```
 //!
-//! Attributes of all events lie in one buffer and their strings in another, so that a record is a handful of
-//! allocations however many events it has.
+//! An event is kept as what was said, and becomes attributes only where a sink reads it
+//! ([`EventView::each`](crate::record_event::EventView::each)): names, clock readings in three forms and texts of
+//! enumerations take no memory and no time on a request's thread.
 
 use std::fmt::{self, Write};
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use journey_schema::{Attr, Event, SpanName};
+use journey_schema::{Attr, SpanName};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
-/// A value, with its text still inside the record's buffer.
-#[derive(Clone, Debug)]
-pub(crate) enum Value {
-    Int(i64),
-    Float(f64),
-    Static(&'static str),
-    Text(Range<u32>),
-}
+use crate::lifecycle::LiveState;
+use crate::record_event::{EventView, Mark, Other};
+use crate::visitor::PROGRESS;
 
 /// A value as a sink reads it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,6 +70,29 @@ impl OwnedValue {
     }
 }
 
+/// What the payload of a [`Slot`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tag {
+    Int,
+    Float,
+    /// Where its text begins and ends in the record's buffer, 32 bits each.
+    Text,
+}
+
+/// An attribute with its value, its text still inside the record's buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    payload: u64,
+    pub(crate) attr: Attr,
+    tag: Tag,
+}
+
+impl Slot {
+    fn text(attr: Attr, range: Range<usize>) -> Self {
+        Self { payload: (range.start as u64) << 32 | range.end as u64, attr, tag: Tag::Text }
+    }
+}
+
 /// Where a span's parent lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ParentSpan {
@@ -80,19 +100,15 @@ pub(crate) struct ParentSpan {
     pub(crate) is_remote: bool,
 }
 
-/// The status a span ends with; `Ok` is never set by instrumentation (trace specification, "Set Status").
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum SpanStatus {
-    #[default]
-    Unset,
-    Error(String),
-}
-
-#[derive(Clone, Debug)]
-struct EventRecord {
-    event: Event,
-    mono_ns: i64,
-    attributes: Range<u32>,
+/// What most spans do not have.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    pub(crate) trace_state: TraceState,
+    pub(crate) links: Vec<SpanContext>,
+    /// The text of status ERROR.
+    pub(crate) error: Option<String>,
+    /// Attributes of events beyond those that [`Mark`] and the counters hold; in the order of the events.
+    pub(crate) others: Vec<Other>,
 }
 
 /// One span, from its creation to its export.
@@ -102,49 +118,41 @@ pub(crate) struct SpanRecord {
     pub(crate) trace_id: TraceId,
     pub(crate) span_id: SpanId,
     pub(crate) parent: Option<ParentSpan>,
-    pub(crate) trace_state: TraceState,
     /// Monotonic clock, nanoseconds; add [`Self::anchor_ns`] for Unix time.
     pub(crate) start_ns: i64,
     /// Monotonic clock, nanoseconds; the terminal event's reading where there was one.
     pub(crate) end_ns: i64,
     /// Wall clock minus monotonic clock when the journey began. One anchor per journey: its times never step back.
     pub(crate) anchor_ns: i64,
-    pub(crate) status: SpanStatus,
-    pub(crate) links: Vec<SpanContext>,
     /// Events that the limit did not let in (`droppedEventsCount`).
     pub(crate) dropped_events: u32,
-    attributes: Vec<(Attr, Value)>,
-    events: Vec<EventRecord>,
-    event_attributes: Vec<(Attr, Value)>,
-    text: String,
-}
-
-/// An event of a record, as a sink reads it.
-#[derive(Clone, Copy)]
-pub(crate) struct EventView<'a> {
-    record: &'a SpanRecord,
-    inner: &'a EventRecord,
+    /// What only an open span needs.
+    pub(crate) live: LiveState,
+    pub(crate) attributes: Vec<Slot>,
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) progress: Vec<[i64; PROGRESS.len()]>,
+    pub(crate) text: String,
+    pub(crate) rare: Option<Box<Rare>>,
 }
 
 impl Default for SpanRecord {
-    /// An empty record, with room for a journey of the usual length.
+    /// An empty record; [`Self::begin`] makes room.
     fn default() -> Self {
         Self {
             name: SpanName::LlmRequest,
             trace_id: TraceId::INVALID,
             span_id: SpanId::INVALID,
             parent: None,
-            trace_state: TraceState::NONE,
             start_ns: 0,
             end_ns: 0,
             anchor_ns: 0,
-            status: SpanStatus::Unset,
-            links: Vec::new(),
             dropped_events: 0,
-            attributes: Vec::with_capacity(12),
-            events: Vec::with_capacity(8),
-            event_attributes: Vec::with_capacity(80),
-            text: String::with_capacity(64),
+            live: LiveState::default(),
+            attributes: Vec::new(),
+            marks: Vec::new(),
+            progress: Vec::new(),
+            text: String::new(),
+            rare: None,
         }
     }
 }
@@ -156,7 +164,7 @@ impl SpanRecord {
         record
     }
 
-    /// Makes an empty record one of a span that begins at `start_ns`.
+    /// Makes an empty record one of a span that begins at `start_ns`, with room for a span of the usual length.
     pub(crate) fn begin(&mut self, name: SpanName, trace_id: TraceId, span_id: SpanId, start_ns: i64, anchor_ns: i64) {
         self.name = name;
         self.trace_id = trace_id;
@@ -164,24 +172,70 @@ impl SpanRecord {
         self.start_ns = start_ns;
         self.end_ns = start_ns;
         self.anchor_ns = anchor_ns;
+        // Empty: only a record that is new or was used for the other kind of span grows here.
+        match name {
+            SpanName::LlmRequest => {
+                self.attributes.reserve(10);
+                self.marks.reserve(4);
+                self.text.reserve(64);
+            }
+            SpanName::LlmCore => {
+                self.attributes.reserve(6);
+                self.marks.reserve(8);
+                self.progress.reserve(8);
+                self.text.reserve(64);
+            }
+            SpanName::SchedulerStep | SpanName::ModelForward => {}
+        }
     }
 
     /// Empties the record and keeps its buffers.
     pub(crate) fn clear(&mut self) {
         self.parent = None;
-        self.trace_state = TraceState::NONE;
-        self.status = SpanStatus::Unset;
-        self.links.clear();
         self.dropped_events = 0;
+        self.live = LiveState::default();
         self.attributes.clear();
-        self.events.clear();
-        self.event_attributes.clear();
+        self.marks.clear();
+        self.progress.clear();
         self.text.clear();
+        self.rare = None;
     }
 
     /// The span's context as its children see it.
     pub(crate) fn context(&self) -> SpanContext {
-        SpanContext::new(self.trace_id, self.span_id, TraceFlags::SAMPLED, false, self.trace_state.clone())
+        SpanContext::new(self.trace_id, self.span_id, TraceFlags::SAMPLED, false, self.trace_state().clone())
+    }
+
+    pub(crate) fn trace_state(&self) -> &TraceState {
+        self.rare.as_ref().map_or(&TraceState::NONE, |rare| &rare.trace_state)
+    }
+
+    pub(crate) fn set_trace_state(&mut self, state: &TraceState) {
+        if *state != TraceState::NONE {
+            self.rare().trace_state = state.clone();
+        }
+    }
+
+    pub(crate) fn links(&self) -> &[SpanContext] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.links)
+    }
+
+    pub(crate) fn push_link(&mut self, context: SpanContext) {
+        self.rare().links.push(context);
+    }
+
+    /// The text of status ERROR; without one the status is UNSET (`Ok` is never set by instrumentation: trace
+    /// specification, "Set Status").
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.rare.as_ref()?.error.as_deref()
+    }
+
+    pub(crate) fn set_error(&mut self, text: impl Into<String>) {
+        self.rare().error = Some(text.into());
+    }
+
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     pub(crate) fn start_time(&self) -> SystemTime {
@@ -194,14 +248,15 @@ impl SpanRecord {
 
     /// Sets a span attribute; a second value for the same key replaces the first.
     pub(crate) fn set_attribute(&mut self, attr: Attr, value: ValueRef<'_>) {
-        let value = self.store(value);
-        self.put(attr, value);
+        let slot = self.store(attr, value);
+        self.put(slot);
     }
 
-    fn put(&mut self, attr: Attr, value: Value) {
-        match self.attributes.iter_mut().find(|(key, _)| *key == attr) {
-            Some(slot) => slot.1 = value,
-            None => self.attributes.push((attr, value)),
+    #[inline]
+    pub(crate) fn put(&mut self, new: Slot) {
+        match self.attributes.iter_mut().find(|slot| slot.attr == new.attr) {
+            Some(slot) => *slot = new,
+            None => self.attributes.push(new),
         }
     }
 
@@ -212,99 +267,74 @@ impl SpanRecord {
         // A `Debug` that fails has printed what it could.
         let _ = write!(writer, "{value:?}");
         let cut = writer.cut;
-        let value = Value::Text(from as u32..self.text.len() as u32);
-        self.put(attr, value);
+        self.put(Slot::text(attr, from..self.text.len()));
         cut
     }
 
     pub(crate) fn attribute(&self, attr: Attr) -> Option<ValueRef<'_>> {
-        self.attributes.iter().find(|(key, _)| *key == attr).map(|(_, value)| self.load(value))
+        self.attributes.iter().find(|slot| slot.attr == attr).map(|slot| self.load(*slot))
     }
 
     /// The span's own attributes, in the order in which they were first set.
     pub(crate) fn attributes(&self) -> impl ExactSizeIterator<Item = (Attr, ValueRef<'_>)> + DoubleEndedIterator {
-        self.attributes.iter().map(|(key, value)| (*key, self.load(value)))
-    }
-
-    /// Appends an event.
-    pub(crate) fn push_event<'a>(
-        &mut self,
-        event: Event,
-        mono_ns: i64,
-        attributes: impl IntoIterator<Item = (Attr, ValueRef<'a>)>,
-    ) {
-        let from = self.event_attributes.len() as u32;
-        for (attr, value) in attributes {
-            let value = self.store(value);
-            self.event_attributes.push((attr, value));
-        }
-        let to = self.event_attributes.len() as u32;
-        self.events.push(EventRecord { event, mono_ns, attributes: from..to });
+        self.attributes.iter().map(|slot| (slot.attr, self.load(*slot)))
     }
 
     /// The events, in the order in which they were emitted.
     pub(crate) fn events(&self) -> impl ExactSizeIterator<Item = EventView<'_>> + DoubleEndedIterator {
-        self.events.iter().map(|inner| EventView { record: self, inner })
+        (0..self.marks.len()).map(|index| EventView { record: self, index })
+    }
+
+    /// How many events there are.
+    pub(crate) fn event_count(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Adds an attribute to the latest event.
+    pub(crate) fn push_other(&mut self, attr: Attr, value: ValueRef<'_>) {
+        let slot = self.store(attr, value);
+        let event = self.marks.len() as u32 - 1;
+        self.rare().others.push(Other { event, slot });
     }
 
     /// Bytes of heap and struct that the record holds, for bounds in bytes.
     pub(crate) fn size(&self) -> usize {
+        let rare = self.rare.as_ref().map_or(0, |rare| {
+            size_of::<Rare>()
+                + rare.links.capacity() * size_of::<SpanContext>()
+                + rare.others.capacity() * size_of::<Other>()
+                + rare.error.as_ref().map_or(0, String::capacity)
+        });
         size_of::<Self>()
-            + self.attributes.capacity() * size_of::<(Attr, Value)>()
-            + self.event_attributes.capacity() * size_of::<(Attr, Value)>()
-            + self.events.capacity() * size_of::<EventRecord>()
+            + self.attributes.capacity() * size_of::<Slot>()
+            + self.marks.capacity() * size_of::<Mark>()
+            + self.progress.capacity() * size_of::<[i64; PROGRESS.len()]>()
             + self.text.capacity()
-            + self.links.capacity() * size_of::<SpanContext>()
+            + rare
     }
 
-    fn store(&mut self, value: ValueRef<'_>) -> Value {
-        match value {
-            ValueRef::Int(value) => Value::Int(value),
-            ValueRef::Float(value) => Value::Float(value),
-            ValueRef::Static(text) => Value::Static(text),
-            ValueRef::Text(text) => {
-                let from = self.text.len() as u32;
+    fn store(&mut self, attr: Attr, value: ValueRef<'_>) -> Slot {
+        let (payload, tag) = match value {
+            ValueRef::Int(value) => (value as u64, Tag::Int),
+            ValueRef::Float(value) => (value.to_bits(), Tag::Float),
+            ValueRef::Static(text) | ValueRef::Text(text) => {
+                let from = self.text.len();
                 self.text.push_str(text);
-                Value::Text(from..self.text.len() as u32)
+                return Slot::text(attr, from..self.text.len());
+            }
+        };
+        Slot { payload, attr, tag }
+    }
+
+    pub(crate) fn load(&self, slot: Slot) -> ValueRef<'_> {
+        match slot.tag {
+            Tag::Int => ValueRef::Int(slot.payload as i64),
+            Tag::Float => ValueRef::Float(f64::from_bits(slot.payload)),
+            Tag::Text => {
+                let (from, to) = ((slot.payload >> 32) as usize, (slot.payload & u64::from(u32::MAX)) as usize);
+                ValueRef::Text(&self.text[from..to])
             }
         }
-    }
-
-    fn load(&self, value: &Value) -> ValueRef<'_> {
-        match value {
-            Value::Int(value) => ValueRef::Int(*value),
-            Value::Float(value) => ValueRef::Float(*value),
-            Value::Static(text) => ValueRef::Static(text),
-            Value::Text(range) => ValueRef::Text(&self.text[range.start as usize..range.end as usize]),
-        }
-    }
-}
-
-impl<'a> EventView<'a> {
-    pub(crate) fn event(&self) -> Event {
-        self.inner.event
-    }
-
-    /// Monotonic clock, nanoseconds.
-    pub(crate) fn mono_ns(&self) -> i64 {
-        self.inner.mono_ns
-    }
-
-    /// Nanoseconds since the Unix epoch.
-    pub(crate) fn unix_ns(&self) -> u64 {
-        (self.inner.mono_ns + self.record.anchor_ns).max(0) as u64
-    }
-
-    pub(crate) fn time(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.unix_ns())
-    }
-
-    pub(crate) fn attributes(
-        &self,
-    ) -> impl ExactSizeIterator<Item = (Attr, ValueRef<'a>)> + DoubleEndedIterator + use<'a> {
-        let record = self.record;
-        let range = self.inner.attributes.start as usize..self.inner.attributes.end as usize;
-        record.event_attributes[range].iter().map(move |(key, value)| (*key, record.load(value)))
     }
 }
 
@@ -332,3 +362,6 @@ pub(crate) fn truncate(text: &str, limit: usize) -> &str {
 fn system_time(unix_ns: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(unix_ns.max(0) as u64)
 }
+
+// The target of 2,560 bytes for a live journey rests on these.
+const _: () = assert!(size_of::<Slot>() == 16 && size_of::<Mark>() == 16 && size_of::<SpanRecord>() <= 224);

@@ -107,7 +107,7 @@ impl Table {
             for entry in shard.lock().values() {
                 if let Entry::Live(live) = entry {
                     count.spans += 1;
-                    count.events += live.record.events().len() as u64;
+                    count.events += live.record.event_count() as u64;
                 }
             }
         }

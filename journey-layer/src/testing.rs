@@ -35,7 +35,7 @@ use crate::error::FlushError;
 use crate::layer::{JourneyFilter, JourneyLayer};
 use crate::pipeline::Builder;
 use crate::pool::RecordPool;
-use crate::record::{SpanRecord, SpanStatus, ValueRef};
+use crate::record::{SpanRecord, ValueRef};
 use crate::sink::Sink;
 use crate::stats::{Count, JourneyStats, Stats};
 
@@ -247,23 +247,20 @@ fn captured(record: &SpanRecord) -> CapturedSpan {
         span_id: record.span_id,
         parent_span_id: record.parent.map(|parent| parent.span_id),
         parent_is_remote: record.parent.is_some_and(|parent| parent.is_remote),
-        trace_state: record.trace_state.header(),
+        trace_state: record.trace_state().header(),
         start_time: record.start_time(),
         end_time: record.end_time(),
-        error: match &record.status {
-            SpanStatus::Unset => None,
-            SpanStatus::Error(text) => Some(text.clone()),
-        },
+        error: record.error().map(str::to_owned),
         attributes: record.attributes().map(|(attr, value)| (attr.key(), owned(value))).collect(),
         events: record
             .events()
-            .map(|event| CapturedEvent {
-                name: event.event().wire_name(),
-                time: event.time(),
-                attributes: event.attributes().map(|(attr, value)| (attr.key(), owned(value))).collect(),
+            .map(|event| {
+                let mut attributes = Vec::with_capacity(event.len());
+                event.each(|attr, value| attributes.push((attr.key(), owned(value))));
+                CapturedEvent { name: event.event().wire_name(), time: event.time(), attributes }
             })
             .collect(),
-        links: record.links.clone(),
+        links: record.links().to_vec(),
         dropped_events: record.dropped_events,
     }
 }

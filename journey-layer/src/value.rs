@@ -14,6 +14,17 @@ use journey_schema::{AbortReason, FinishStatus, Phase, ScheduleKind};
 
 use crate::headers::Headers;
 
+/// What there is of a value.
+#[derive(Clone, Copy, Debug)]
+pub enum Given<T, B> {
+    /// An `Option` without one.
+    Nothing,
+    /// A value that the wire can carry.
+    Value(T),
+    /// One that it cannot.
+    Beyond(B),
+}
+
 /// Values of integer attributes: any integer up to 64 bits, or an `Option` of one.
 #[diagnostic::on_unimplemented(
     message = "this attribute takes an integer, not `{Self}`",
@@ -25,6 +36,9 @@ pub trait Int: tracing::Value {
     fn int(&self) -> &Self {
         self
     }
+
+    /// The value as the wire has it.
+    fn given(&self) -> Given<i64, u64>;
 }
 
 /// Values of floating-point attributes: `f32`, `f64`, or an `Option` of one.
@@ -38,6 +52,9 @@ pub trait Float: tracing::Value {
     fn float(&self) -> &Self {
         self
     }
+
+    /// The value as the wire has it.
+    fn given(&self) -> Given<f64, f64>;
 }
 
 /// Values of text attributes: `str`, what owns or shares one, or an `Option` of these.
@@ -85,25 +102,50 @@ pub trait Shown {
 }
 
 macro_rules! numbers {
-    ($kind:ident: $($ty:ty),+) => {
+    ($kind:ident<$wire:ty, $beyond:ty>: $($ty:ty),+; $value:ident => $given:expr) => {
         $(#[diagnostic::do_not_recommend]
-        impl $kind for $ty {})+
+        impl $kind for $ty {
+            #[inline]
+            fn given(&self) -> Given<$wire, $beyond> {
+                let $value = *self;
+                $given
+            }
+        })+
+    };
+    ($kind:ident<$wire:ty, $beyond:ty> behind) => {
         #[diagnostic::do_not_recommend]
-        impl<T: $kind + ?Sized> $kind for &T {}
+        impl<T: $kind + ?Sized> $kind for &T {
+            #[inline]
+            fn given(&self) -> Given<$wire, $beyond> {
+                (**self).given()
+            }
+        }
         #[diagnostic::do_not_recommend]
-        impl<T: $kind> $kind for Option<T> {}
+        impl<T: $kind> $kind for Option<T> {
+            #[inline]
+            fn given(&self) -> Given<$wire, $beyond> {
+                self.as_ref().map_or(Given::Nothing, $kind::given)
+            }
+        }
     };
 }
-numbers!(Int: u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
-numbers!(Float: f32, f64);
+numbers!(Int<i64, u64>: u8, u16, u32, i8, i16, i32; value => Given::Value(i64::from(value)));
+numbers!(Int<i64, u64>: i64; value => Given::Value(value));
+numbers!(Int<i64, u64>: isize; value => Given::Value(value as i64));
+numbers!(Int<i64, u64>: u64; value => unsigned(value));
+numbers!(Int<i64, u64>: usize; value => unsigned(value as u64));
+numbers!(Int<i64, u64>: NonZeroU8, NonZeroU16, NonZeroU32; value => Given::Value(i64::from(value.get())));
+numbers!(Int<i64, u64>: NonZeroU64; value => unsigned(value.get()));
+numbers!(Int<i64, u64>: NonZeroUsize; value => unsigned(value.get() as u64));
+numbers!(Int < i64, u64 > behind);
+numbers!(Float<f64, f64>: f32; value => Given::Value(f64::from(value)));
+numbers!(Float<f64, f64>: f64; value => Given::Value(value));
+numbers!(Float < f64, f64 > behind);
 
-macro_rules! non_zero_numbers {
-    ($($ty:ty),+) => {
-        $(#[diagnostic::do_not_recommend]
-        impl Int for $ty {})+
-    };
+#[inline]
+fn unsigned(value: u64) -> Given<i64, u64> {
+    i64::try_from(value).map_or(Given::Beyond(value), Given::Value)
 }
-non_zero_numbers!(NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize);
 
 macro_rules! texts {
     ($($ty:ty),+) => {

@@ -6,7 +6,7 @@ use journey_schema::{AbortReason, Attr, AttributeType, FinishStatus, Phase, Sche
 use tracing_core::Field;
 use tracing_core::field::Visit;
 
-use crate::callsites::{FieldKey, Site};
+use crate::callsites::{FieldKey, Place, Site};
 use crate::core::Core;
 use crate::record::{Bounded, OwnedValue, SpanRecord, ValueRef, truncate};
 use crate::stats::Reason;
@@ -46,7 +46,7 @@ impl<'a, R: Receive> Fields<'a, R> {
             FieldKey::Attr(attr) => Some(attr),
             FieldKey::Ignored => None,
             FieldKey::Unknown => {
-                self.core.note(self.site, Reason::UnknownField, format_args!("field `{}`", field.name()));
+                self.core.note(&self.site.place, Reason::UnknownField, format_args!("field `{}`", field.name()));
                 None
             }
         }
@@ -54,21 +54,33 @@ impl<'a, R: Receive> Fields<'a, R> {
 
     #[cold]
     fn invalid(&self, attr: Attr, value: &dyn fmt::Debug) {
-        let mut shown = String::new();
-        let _ = fmt::write(
-            &mut Bounded { text: &mut shown, end: 64, cut: false },
-            format_args!("`{}` = {value:?}", attr.key()),
-        );
-        self.core.note(self.site, Reason::InvalidValue, format_args!("{shown}"));
+        self.core.note_invalid(&self.site.place, attr, value);
     }
 
     #[cold]
     fn truncated(&self, attr: Attr) {
-        self.core.note(self.site, Reason::Truncated, format_args!("`{}`", attr.key()));
+        self.core.note_truncated(&self.site.place, attr);
     }
 
     fn float(&mut self, attr: Attr, value: f64) {
         if value.is_finite() { self.into.float(attr, value) } else { self.invalid(attr, &value) }
+    }
+}
+
+impl Core {
+    /// Counts a value that the wire cannot carry.
+    #[cold]
+    pub(crate) fn note_invalid(&self, place: &'static Place, attr: Attr, value: &dyn fmt::Debug) {
+        let mut shown = String::new();
+        let mut writer = Bounded { text: &mut shown, end: 64, cut: false };
+        let _ = fmt::write(&mut writer, format_args!("`{}` = {value:?}", attr.key()));
+        self.note(place, Reason::InvalidValue, format_args!("{shown}"));
+    }
+
+    /// Counts a text that was cut.
+    #[cold]
+    pub(crate) fn note_truncated(&self, place: &'static Place, attr: Attr) {
+        self.note(place, Reason::Truncated, format_args!("`{}`", attr.key()));
     }
 }
 
@@ -176,6 +188,21 @@ pub(crate) const PROGRESS: [Attr; 7] = [
     Attr::NumPreemptions,
 ];
 
+/// The position of a counter in [`PROGRESS`].
+#[inline]
+pub(crate) const fn progress_index(attr: Attr) -> Option<usize> {
+    Some(match attr {
+        Attr::SchedulerStep => 0,
+        Attr::PrefillDone => 1,
+        Attr::PrefillTotal => 2,
+        Attr::PrefillRecomputed => 3,
+        Attr::DecodeDone => 4,
+        Attr::DecodeMax => 5,
+        Attr::NumPreemptions => 6,
+        _ => return None,
+    })
+}
+
 /// What an event brings. On the stack: a core event allocates nothing here.
 #[derive(Debug, Default)]
 pub(crate) struct EventFields {
@@ -187,24 +214,14 @@ pub(crate) struct EventFields {
     pub(crate) kind: Option<ScheduleKind>,
     pub(crate) status: Option<FinishStatus>,
     pub(crate) reason: Option<AbortReason>,
-    pub(crate) error: Option<Box<str>>,
-    /// Attributes of step events.
+    /// `error` of `api.ABORTED`, and the attributes of step events.
     pub(crate) others: Pending,
 }
 
 impl Receive for EventFields {
     #[inline]
     fn int(&mut self, attr: Attr, value: i64) {
-        let index = match attr {
-            Attr::SchedulerStep => 0,
-            Attr::PrefillDone => 1,
-            Attr::PrefillTotal => 2,
-            Attr::PrefillRecomputed => 3,
-            Attr::DecodeDone => 4,
-            Attr::DecodeMax => 5,
-            Attr::NumPreemptions => 6,
-            _ => return self.others.int(attr, value),
-        };
+        let Some(index) = progress_index(attr) else { return self.others.int(attr, value) };
         self.progress[index] = value;
         self.given |= 1 << index;
     }
@@ -219,7 +236,6 @@ impl Receive for EventFields {
             Attr::ScheduleKind => self.kind = ScheduleKind::from_value(value),
             Attr::FinishStatus => self.status = FinishStatus::from_value(value),
             Attr::Reason => self.reason = AbortReason::from_value(value),
-            Attr::Error => self.error = Some(value.into()),
             _ => self.others.text(attr, value),
         }
     }

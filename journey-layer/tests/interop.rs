@@ -174,3 +174,35 @@ fn sampled_out_journeys_are_hidden_from_the_users_layer_too() {
     assert!(own.get_finished_spans().unwrap().is_empty());
     assert!(capture.spans().is_empty());
 }
+
+#[test]
+fn an_event_of_tracing_itself_is_taken_as_well_and_none_is_taken_twice() {
+    let _alone = alone();
+    let (capture, printed) = (Capture::default(), Printed::default());
+    let subscriber = Registry::default().with(printed.layer()).with(capture.layer());
+    tracing::subscriber::with_default(subscriber, || {
+        let api = journey_span!(scope = "vllm.api");
+        journey_event!(&api, ARRIVED);
+        tracing::event!(
+            name: "api.ABORTED", target: "vllm.api", parent: &api, tracing::Level::INFO, { reason = "timeout" }, "by hand"
+        );
+    });
+    let api = capture.span("llm_request");
+    assert_eq!(api.event_names(), ["api.ARRIVED", "api.ABORTED"]);
+    assert_eq!(api.event("api.ABORTED").attribute("reason"), Some(&"timeout".into()));
+    let text = printed.text();
+    assert!(text.matches("api.ARRIVED").count() == 1 && !text.contains("journey.shadow"), "{text}");
+}
+
+#[test]
+fn an_event_reaches_its_span_from_a_thread_without_a_subscriber() {
+    let _alone = alone();
+    let capture = Capture::default();
+    let dispatch = tracing::Dispatch::new(Registry::default().with(capture.layer()));
+    let api = tracing::dispatcher::with_default(&dispatch, || journey_span!(scope = "vllm.api"));
+    journey_event!(&api, ARRIVED);
+    journey_event!(&api, ABORTED, reason = timeout);
+    drop(api);
+    assert_eq!(capture.span("llm_request").event_names(), ["api.ARRIVED", "api.ABORTED"]);
+    assert!(capture.stats().balances());
+}

@@ -50,6 +50,40 @@ impl Field {
         }
     }
 
+    /// The call by which an event hands the value to `said`, where [`bind`] has put the locals in scope.
+    pub(crate) fn say(&self, said: &Ident, private: &TokenStream) -> TokenStream {
+        let (local, attr) = (self.local(), variant(self.attr));
+        let attr = quote!(#private::Attr::#attr);
+        match (&self.value, self.attr.info().ty) {
+            (FieldValue::Member(text), _) => self.say_member(text, said, private),
+            (FieldValue::Typed(_), AttributeType::Int) => quote!(#said.int(#attr, #local);),
+            (FieldValue::Typed(_), AttributeType::Float) => quote!(#said.float(#attr, #local);),
+            (FieldValue::Typed(_), AttributeType::Str | AttributeType::OneOf(_)) => quote!(#said.text(#attr, #local);),
+            (FieldValue::Printed(..), _) => {
+                let value = self.value(private);
+                quote!(#said.print(#attr, &#value);)
+            }
+        }
+    }
+
+    /// A member that is known while compiling goes without its text, where the event has a place for it.
+    fn say_member(&self, text: &str, said: &Ident, private: &TokenStream) -> TokenStream {
+        let (method, member) = match self.attr {
+            Attr::Phase => ("phase", Phase::from_value(text).map(variant)),
+            Attr::ScheduleKind => ("kind", ScheduleKind::from_value(text).map(variant)),
+            Attr::FinishStatus => ("status", FinishStatus::from_value(text).map(variant)),
+            Attr::Reason => ("reason", AbortReason::from_value(text).map(variant)),
+            attr => {
+                let attr = variant(attr);
+                return quote!(#said.text(#private::Attr::#attr, ::core::option::Option::Some(#text)););
+            }
+        };
+        let AttributeType::OneOf(values) = self.attr.info().ty else { unreachable!("a member of an enumeration") };
+        let (method, ty) = (Ident::new(method, Span::call_site()), enumeration(values));
+        let member = member.expect("validated to be a member");
+        quote!(#said.#method(#private::#ty::#member);)
+    }
+
     /// The same without `tracing`'s sigils.
     pub(crate) fn value(&self, private: &TokenStream) -> TokenStream {
         let local = self.local();

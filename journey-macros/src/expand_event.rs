@@ -1,7 +1,7 @@
 //! `journey_event!`.
 
-use journey_schema::Attr;
-use proc_macro2::TokenStream;
+use journey_schema::{Attr, SHADOW_FIELD};
+use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
 use crate::args::EventCall;
@@ -26,7 +26,13 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
 //             if wants(__journey_span) {
 //                 match &progress { __journey_progress => {
 //                     let __journey_progress: &Progress = __journey_progress;
+//                     static __JOURNEY_SITE: EventSite = EventSite::new(Event::Finished, file!(), line!());
+//                     emit(&__JOURNEY_SITE, __journey_span, |__journey_said| {
+//                         __journey_said.progress(__journey_progress);
+//                         __journey_said.status(FinishStatus::Length);
+//                     });
 //                     event!(name: "journey.FINISHED", target: "vllm.scheduler", parent: __journey_span, Level::INFO, {
+//                         "journey.shadow" = Empty,
 //                         "finish.status" = "length",
 //                         "scheduler.step" = __journey_progress.scheduler_step,
 //                         ..
@@ -46,11 +52,14 @@ fn event(args: &EventArgs) -> TokenStream {
     });
     let target = format_ident!("__journey_span");
     let parent = span.as_ref().map(|_| quote!(parent: #target,));
-    let mut body = quote! {
+    let emit = emit(args, &target, &snapshot, private);
+    let mut body = quote! {{
+        #emit
         #tracing::event!(
-            name: #wire_name, target: #scope, #parent #tracing::Level::INFO, { #list }, #wire_name
+            name: #wire_name, target: #scope, #parent #tracing::Level::INFO,
+            { #SHADOW_FIELD = #tracing::field::Empty, #list }, #wire_name
         )
-    };
+    }};
     if let Some(progress) = progress {
         body = bind_reference(progress, &snapshot, quote!(#private::Progress), body);
     }
@@ -65,6 +74,39 @@ fn event(args: &EventArgs) -> TokenStream {
         }
     };
     quote! { if #tracing::level_enabled!(#tracing::Level::INFO) { #guarded } }
+}
+
+/// Hands the event to the layer. What is given by name goes before the progress.
+fn emit(args: &EventArgs, target: &Ident, snapshot: &Ident, private: &TokenStream) -> TokenStream {
+    let EventArgs { span, event, fields, progress, .. } = args;
+    let said = &format_ident!("__journey_said");
+    let is_given = |attr| fields.iter().any(|field| field.attr == attr);
+    let is_mixed = event.attributes().any(|attr| progress_field(attr).is_some() && is_given(attr));
+    let progress = progress.as_ref().map(|_| match is_mixed {
+        false => quote!(#said.progress(#snapshot);),
+        true => {
+            let each = event.attributes().filter(|attr| !is_given(*attr)).filter_map(|attr| {
+                let (field, variant) = (progress_field(attr)?, variant(attr));
+                Some(match attr {
+                    Attr::Phase => quote!(#said.text(#private::Attr::#variant, #snapshot.#field);),
+                    _ => quote!(#said.int(#private::Attr::#variant, &#snapshot.#field);),
+                })
+            });
+            quote!(#(#each)*)
+        }
+    });
+    let fields = fields.iter().map(|field| field.say(said, private));
+    let event = variant(*event);
+    let fill = quote!(|#said| { #progress #(#fields)* });
+    let call = match span {
+        Some(_) => quote!(#private::emit(&__JOURNEY_SITE, #target, #fill)),
+        None => quote!(#private::emit_current(&__JOURNEY_SITE, #fill)),
+    };
+    quote! {
+        static __JOURNEY_SITE: #private::EventSite =
+            #private::EventSite::new(#private::Event::#event, ::core::file!(), ::core::line!());
+        #call;
+    }
 }
 
 /// What `..progress` gives for an attribute.
@@ -86,10 +128,10 @@ fn progress_field(attr: Attr) -> Option<TokenStream> {
 mod tests {
     use super::*;
 
-    /// The fields of the `event!` that the call expands to.
+    /// The fields of the `event!` that the call expands to, behind the mark.
     fn fields(call: TokenStream) -> String {
         let expansion = expand(call).to_string();
-        let (_, rest) = expansion.split_once("Level :: INFO , {").expect("an event");
+        let (_, rest) = expansion.split_once("field :: Empty ,").expect("a marked event");
         rest.split_once("} ,").expect("its message").0.trim().to_owned()
     }
 
@@ -106,6 +148,21 @@ mod tests {
         let given = self::fields(quote!(QUEUED, phase = DECODE, scheduler.step = 1, ..p));
         assert_eq!(given.matches("__journey_progress").count(), 6, "{given}");
         assert!(given.contains(r#""phase" = "DECODE""#), "{given}");
+    }
+
+    #[test]
+    fn the_layer_is_handed_what_the_event_says() {
+        let said = |call| {
+            let expansion = expand(call).to_string();
+            let (_, rest) = expansion.split_once("| __journey_said | {").expect("a call of `emit`");
+            rest.split_once("})").expect("its end").0.trim().to_owned()
+        };
+        assert_eq!(said(quote!(QUEUED)), "");
+        assert_eq!(said(quote!(QUEUED, ..p)), "__journey_said . progress (__journey_progress) ;");
+        let mixed = said(quote!(&span, SCHEDULED, kind = FIRST, phase = DECODE, step = 1, ..p));
+        assert!(!mixed.contains(". progress (") && !mixed.contains("__journey_progress . phase"), "{mixed}");
+        assert!(mixed.contains("ScheduleKind :: First") && mixed.contains("Attr :: SchedulerStep"), "{mixed}");
+        assert_eq!(mixed.matches("__journey_progress .").count(), 6, "{mixed}");
     }
 
     #[test]

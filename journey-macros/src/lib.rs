@@ -172,11 +172,16 @@ pub fn journey_span_expr(input: TokenStream) -> TokenStream {
 /// ```text
 /// if level_enabled!(Level::INFO) && wants(&span) {
 ///     match (&31,) {
-///         (step,) => tracing::event!(
-///             name: "journey.FINISHED", target: "vllm.scheduler", parent: &span, Level::INFO,
-///             { "finish.status" = "length", "scheduler.step" = step },
-///             "journey.FINISHED" // as the message, because `fmt` does not print the name of an event
-///         ),
+///         (step,) => {
+///             // Straight to the journey layer of the span's subscriber, if it has one.
+///             emit(&SITE, &span, |said| { said.status(FinishStatus::Length); said.int(Attr::SchedulerStep, step); });
+///             // For other layers; where none wants it, it is off.
+///             tracing::event!(
+///                 name: "journey.FINISHED", target: "vllm.scheduler", parent: &span, Level::INFO,
+///                 { "journey.shadow" = Empty, "finish.status" = "length", "scheduler.step" = step },
+///                 "journey.FINISHED" // as the message, because `fmt` does not print the name of an event
+///             )
+///         }
 ///     }
 /// }
 /// ```

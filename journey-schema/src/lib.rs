@@ -35,5 +35,6 @@ pub use lookup::nearest;
 pub use markdown::markdown;
 pub use scope::{Scope, SpanKind, SpanName};
 pub use table::{
-    AbortReason, Attr, DEFAULT_SERVICE_NAME, FinishStatus, HISTORICAL_DUPLICATE_SCOPE, Phase, ScheduleKind, carrier,
+    AbortReason, Attr, DEFAULT_SERVICE_NAME, FinishStatus, HISTORICAL_DUPLICATE_SCOPE, Phase, SHADOW_FIELD,
+    ScheduleKind, carrier,
 };

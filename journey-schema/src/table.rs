@@ -398,6 +398,10 @@ pub mod carrier {
     pub const TRACESTATE_VALUE: &str = "llm_request";
 }
 
+/// Marks the `tracing` event of a macro that has handed its event to the layer already. The field has no value, so that
+/// nobody prints it.
+pub const SHADOW_FIELD: &str = "journey.shadow";
+
 /// The scope in which the Python engine's `do_tracing()` opened its duplicate `llm_request`.
 pub const HISTORICAL_DUPLICATE_SCOPE: &str = "vllm.llm_engine";
 

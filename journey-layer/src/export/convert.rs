@@ -7,7 +7,7 @@ use opentelemetry::trace::{Event, Link, SpanContext, SpanId, Status, TraceFlags}
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
-use crate::record::{SpanRecord, SpanStatus, ValueRef};
+use crate::record::{SpanRecord, ValueRef};
 
 /// Which names the attributes get that the semantic conventions renamed (`gen_ai.usage.*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,18 +44,19 @@ impl Conversion {
         events.dropped_count = record.dropped_events;
         events.events.reserve_exact(record.events().len());
         for event in record.events() {
-            let attributes = self.attributes(event.attributes());
+            let mut attributes = Vec::with_capacity(event.len());
+            event.each(|attr, value| self.attribute(&mut attributes, attr, value));
             events.events.push(Event::new(event.event().wire_name(), event.time(), attributes, 0));
         }
         let mut links = SpanLinks::default();
-        links.links = record.links.iter().map(|context| Link::new(context.clone(), Vec::new(), 0)).collect();
+        links.links = record.links().iter().map(|context| Link::new(context.clone(), Vec::new(), 0)).collect();
         SpanData {
             span_context: SpanContext::new(
                 record.trace_id,
                 record.span_id,
                 TraceFlags::SAMPLED,
                 false,
-                record.trace_state.clone(),
+                record.trace_state().clone(),
             ),
             parent_span_id: record.parent.map_or(SpanId::INVALID, |parent| parent.span_id),
             parent_span_is_remote: record.parent.is_some_and(|parent| parent.is_remote),
@@ -70,27 +71,25 @@ impl Conversion {
             dropped_attributes_count: 0,
             events,
             links,
-            status: match &record.status {
-                SpanStatus::Unset => Status::Unset,
-                SpanStatus::Error(text) => Status::error(text.clone()),
-            },
+            status: record.error().map_or(Status::Unset, |text| Status::error(text.to_owned())),
             instrumentation_scope: scope.clone(),
         }
     }
 
     fn attributes<'a>(&self, attributes: impl ExactSizeIterator<Item = (Attr, ValueRef<'a>)>) -> Vec<KeyValue> {
         let mut pairs = Vec::with_capacity(attributes.len());
-        for (attr, value) in attributes {
-            match (self.semconv, attr.latest_key()) {
-                (Semconv::Frozen, _) | (_, None) => pairs.push(KeyValue::new(attr.key(), owned(value))),
-                (Semconv::Latest, Some(latest)) => pairs.push(KeyValue::new(latest, owned(value))),
-                (Semconv::Both, Some(latest)) => {
-                    pairs.push(KeyValue::new(attr.key(), owned(value)));
-                    pairs.push(KeyValue::new(latest, owned(value)));
-                }
-            }
-        }
+        attributes.for_each(|(attr, value)| self.attribute(&mut pairs, attr, value));
         pairs
+    }
+
+    fn attribute(&self, pairs: &mut Vec<KeyValue>, attr: Attr, value: ValueRef<'_>) {
+        let latest = if self.semconv == Semconv::Frozen { None } else { attr.latest_key() };
+        if latest.is_none() || self.semconv == Semconv::Both {
+            pairs.push(KeyValue::new(attr.key(), owned(value)));
+        }
+        if let Some(latest) = latest {
+            pairs.push(KeyValue::new(latest, owned(value)));
+        }
     }
 }
 

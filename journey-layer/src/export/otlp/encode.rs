@@ -16,7 +16,8 @@ use prost::Message;
 use crate::export::batch::Item;
 use crate::export::convert::Semconv;
 use crate::export::otlp::wire::Reverse;
-use crate::record::{EventView, SpanRecord, SpanStatus, ValueRef};
+use crate::record::{SpanRecord, ValueRef};
+use crate::record_event::EventView;
 
 /// Writes `ExportTraceServiceRequest`s into one reused buffer.
 #[derive(Debug)]
@@ -84,12 +85,12 @@ impl Encoder {
         let mark = self.out.len();
         self.out.fixed32(16, flags(record.parent.is_some_and(|parent| parent.is_remote)));
         let status = self.out.len();
-        if let SpanStatus::Error(text) = &record.status {
+        if let Some(text) = record.error() {
             self.out.uint(3, StatusCode::Error as u64);
             self.out.bytes_unless_empty(2, text.as_bytes());
         }
         self.out.message(15, status);
-        for link in record.links.iter().rev() {
+        for link in record.links().iter().rev() {
             self.link(link);
         }
         self.out.uint_unless_zero(12, u64::from(record.dropped_events));
@@ -108,7 +109,7 @@ impl Encoder {
         if let Some(parent) = record.parent {
             self.out.bytes(4, &parent.span_id.to_bytes());
         }
-        self.trace_state(&record.trace_state);
+        self.trace_state(record.trace_state());
         self.out.bytes(2, &record.span_id.to_bytes());
         self.out.bytes(1, &record.trace_id.to_bytes());
         self.out.message(2, mark);
@@ -117,7 +118,9 @@ impl Encoder {
     /// Event: attributes = 3, name = 2, time = 1.
     fn event(&mut self, event: &EventView<'_>) {
         let mark = self.out.len();
-        self.attributes(3, event.attributes());
+        let mut attributes = Vec::with_capacity(event.len());
+        event.each(|attr, value| attributes.push((attr, value)));
+        self.attributes(3, attributes.into_iter());
         self.out.bytes(2, event.event().wire_name().as_bytes());
         self.out.fixed64(1, event.unix_ns());
         self.out.message(11, mark);
@@ -181,7 +184,7 @@ fn flags(is_remote: bool) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use journey_schema::{Event, SpanName};
+    use journey_schema::{AbortReason, Event, FinishStatus, Phase, SpanName};
     use opentelemetry::KeyValue;
     use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -190,7 +193,9 @@ mod tests {
 
     use super::*;
     use crate::export::convert::Conversion;
+    use crate::lifecycle::LiveSpan;
     use crate::record::ParentSpan;
+    use crate::visitor::EventFields;
 
     fn value() -> impl Strategy<Value = (Attr, OwnedValue)> {
         use crate::record::OwnedValue::{Float, Int, Text};
@@ -206,37 +211,60 @@ mod tests {
 
     use crate::record::OwnedValue;
 
+    type Said = (Event, i64, EventFields);
+
+    /// What an event of a span of this name may say, and some attributes that it may not.
+    fn said(name: SpanName) -> impl Strategy<Value = Said> {
+        let events: Vec<_> = Event::ALL.iter().copied().filter(|event| event.span() == name).collect();
+        let events = if events.is_empty() { vec![Event::BatchSummary] } else { events };
+        let few = (
+            prop::option::of(prop::sample::select(Phase::ALL)),
+            prop::option::of(prop::sample::select(FinishStatus::ALL)),
+            prop::option::of(prop::sample::select(AbortReason::ALL)),
+        );
+        let counters = (any::<[i64; 7]>(), any::<u8>());
+        let others = prop::collection::vec(value(), 0..12);
+        (prop::sample::select(events), 0..i64::MAX / 4, few, counters, others).prop_map(
+            |(event, at, (phase, status, reason), (progress, given), others)| {
+                let given = given & 0x7f;
+                (event, at, EventFields { progress, given, phase, kind: None, status, reason, others })
+            },
+        )
+    }
+
     prop_compose! {
-        fn record()(
-            name in prop::sample::select(SpanName::ALL),
+        fn record()(name in prop::sample::select(SpanName::ALL))(
+            name in Just(name),
             ids in any::<(u128, u64, Option<(u64, bool)>)>(),
             times in (0..i64::MAX / 4, 0..i64::MAX / 4, 0..i64::MAX / 4),
             attributes in prop::collection::vec(value(), 0..9),
-            events in prop::collection::vec((prop::sample::select(Event::ALL), 0..i64::MAX / 4, prop::collection::vec(value(), 0..12)), 0..8),
+            events in prop::collection::vec(said(name), 0..8),
             links in prop::collection::vec(any::<(u128, u64, bool)>(), 0..3),
             error in prop::option::of(".{0,40}"),
             state in prop::option::of(Just("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE")),
             dropped in 0..3u32,
         ) -> Item {
-            let mut record = SpanRecord::new(name, TraceId::from(ids.0), SpanId::from(ids.1), times.0, times.2);
+            let record = SpanRecord::new(name, TraceId::from(ids.0), SpanId::from(ids.1), times.0, times.2);
+            let mut live = LiveSpan { record: Box::new(record) };
+            for (event, at, fields) in &events {
+                live.event(*event, fields, *at, usize::MAX);
+            }
+            let mut record = live.record;
             record.end_ns = times.1;
             record.parent = ids.2.filter(|(id, _)| *id != 0).map(|(id, is_remote)| ParentSpan { span_id: SpanId::from(id), is_remote });
-            record.trace_state = state.map_or(TraceState::NONE, |state| state.parse().unwrap());
+            record.set_trace_state(&state.map_or(TraceState::NONE, |state| state.parse().unwrap()));
             record.dropped_events = dropped;
             if let Some(error) = error {
-                record.status = SpanStatus::Error(error);
+                record.set_error(error);
             }
             for (attr, value) in &attributes {
                 record.set_attribute(*attr, value.as_ref());
             }
-            for (event, at, attributes) in &events {
-                record.push_event(*event, *at, attributes.iter().map(|(attr, value)| (*attr, value.as_ref())));
-            }
             for (trace, span, remote) in links {
                 let (trace, span) = (TraceId::from(trace), SpanId::from(span));
-                record.links.push(SpanContext::new(trace, span, TraceFlags::SAMPLED, remote, TraceState::NONE));
+                record.push_link(SpanContext::new(trace, span, TraceFlags::SAMPLED, remote, TraceState::NONE));
             }
-            Item::Record(Box::new(record))
+            Item::Record(record)
         }
     }
 
