@@ -1,0 +1,249 @@
+//! An OTLP receiver that keeps count of what it was sent.
+
+use std::collections::HashSet;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use journey_layer::{Otlp, Protocol};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use tonic::{Code, Request, Response, Status};
+
+/// Both protocols of OTLP.
+pub const PROTOCOLS: [Protocol; 2] = [Protocol::HttpProtobuf, Protocol::Grpc];
+
+/// What the receiver does with a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// Takes it.
+    #[default]
+    Take,
+    /// Takes it, and says that this many of its spans were refused.
+    TakeBut(i64),
+    /// Takes it, and answers after this time.
+    Slow(Duration),
+    /// 429 or 503 over HTTP, UNAVAILABLE over gRPC; to come back after so many seconds.
+    Later(u16, u64),
+    /// 400, or INVALID_ARGUMENT.
+    Refuse,
+}
+
+/// What arrived.
+#[derive(Default)]
+pub struct Tally {
+    answer: Mutex<Answer>,
+    requests: AtomicU64,
+    spans: AtomicU64,
+    events: AtomicU64,
+    torn: AtomicU64,
+    /// Ids of the spans, where they are kept.
+    ids: Option<Mutex<HashSet<Vec<u8>>>>,
+}
+
+impl Tally {
+    /// Requests answered with success.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// Spans taken, those that came twice counted twice.
+    pub fn spans(&self) -> u64 {
+        self.spans.load(Relaxed)
+    }
+
+    /// Events on them.
+    pub fn events(&self) -> u64 {
+        self.events.load(Relaxed)
+    }
+
+    /// Requests that could not be decoded, and spans without a terminal event.
+    pub fn torn(&self) -> u64 {
+        self.torn.load(Relaxed)
+    }
+
+    /// Spans taken, each once.
+    ///
+    /// # Panics
+    /// If the receiver does not keep them.
+    pub fn distinct_spans(&self) -> u64 {
+        let ids = self.ids.as_ref().expect("a receiver that keeps ids");
+        ids.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    fn answer(&self) -> Answer {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, request: &ExportTraceServiceRequest) {
+        self.requests.fetch_add(1, Relaxed);
+        let scopes = request.resource_spans.iter().flat_map(|of| &of.scope_spans);
+        for span in scopes.flat_map(|of| &of.spans) {
+            self.spans.fetch_add(1, Relaxed);
+            self.events.fetch_add(span.events.len() as u64, Relaxed);
+            if !is_whole(span) {
+                self.torn.fetch_add(1, Relaxed);
+            }
+            if let Some(ids) = &self.ids {
+                ids.lock().unwrap_or_else(PoisonError::into_inner).insert(span.span_id.clone());
+            }
+        }
+    }
+}
+
+fn is_whole(span: &Span) -> bool {
+    let terminal = ["api.DEPARTED", "api.ABORTED", "journey.FINISHED"];
+    span.events.last().is_some_and(|event| terminal.contains(&event.name.as_str()))
+}
+
+/// A receiver on a thread of its own; it is gone, with all its connections, when it is dropped.
+pub struct Receiver {
+    protocol: Protocol,
+    address: SocketAddr,
+    tally: Arc<Tally>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Receiver {
+    /// One on a free port, which keeps the ids of what it gets.
+    pub fn start(protocol: Protocol) -> Self {
+        let tally = Tally { ids: Some(Mutex::default()), ..Tally::default() };
+        Self::serve(protocol, bind(SocketAddr::from(([127, 0, 0, 1], 0))), Arc::new(tally))
+    }
+
+    /// One whose memory does not grow.
+    pub fn counting(protocol: Protocol) -> Self {
+        Self::serve(protocol, bind(SocketAddr::from(([127, 0, 0, 1], 0))), Arc::default())
+    }
+
+    /// One at `address`, which goes on counting in `tally`.
+    pub fn at(protocol: Protocol, address: SocketAddr, tally: Arc<Tally>) -> Self {
+        Self::serve(protocol, bind(address), tally)
+    }
+
+    fn serve(protocol: Protocol, listener: TcpListener, tally: Arc<Tally>) -> Self {
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let shared = tally.clone();
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener that does not block");
+            match protocol {
+                Protocol::Grpc => {
+                    let service = TraceServiceServer::new(Service(shared)).max_decoding_message_size(64 << 20);
+                    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+                    let server = tonic::transport::Server::builder().add_service(service);
+                    server.serve_with_incoming(incoming).await.expect("a server that runs");
+                }
+                _ => {
+                    let router = Router::new().fallback(receive).layer(DefaultBodyLimit::disable());
+                    axum::serve(listener, router.with_state(shared)).await.expect("a server that runs");
+                }
+            }
+        });
+        Self { protocol, address, tally, runtime: Some(runtime) }
+    }
+
+    /// What it does with requests from now on.
+    pub fn answer(&self, answer: Answer) {
+        *self.tally.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// An exporter to it.
+    pub fn exporter(&self) -> Otlp {
+        exporter(self.protocol, self.address)
+    }
+
+    /// What arrived; it stays when the receiver goes.
+    pub fn tally(&self) -> Arc<Tally> {
+        self.tally.clone()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
+/// An exporter to `address`.
+pub fn exporter(protocol: Protocol, address: SocketAddr) -> Otlp {
+    journey_layer::Exporter::otlp().protocol(protocol).endpoint(format!("http://{address}"))
+}
+
+/// An address at which nobody listens.
+pub fn nobody() -> SocketAddr {
+    bind(SocketAddr::from(([127, 0, 0, 1], 0))).local_addr().expect("a bound socket has an address")
+}
+
+fn bind(address: SocketAddr) -> TcpListener {
+    let listener = TcpListener::bind(address).expect("a free port");
+    listener.set_nonblocking(true).expect("a socket");
+    listener
+}
+
+fn response(rejected: i64) -> ExportTraceServiceResponse {
+    let partial = ExportTracePartialSuccess { rejected_spans: rejected, error_message: "too big".into() };
+    ExportTraceServiceResponse { partial_success: (rejected > 0).then_some(partial) }
+}
+
+async fn receive(State(tally): State<Arc<Tally>>, body: Bytes) -> impl IntoResponse {
+    let (status, rejected, after) = match tally.answer() {
+        Answer::Take => (StatusCode::OK, 0, None),
+        Answer::TakeBut(rejected) => (StatusCode::OK, rejected, None),
+        Answer::Slow(time) => {
+            tokio::time::sleep(time).await;
+            (StatusCode::OK, 0, None)
+        }
+        Answer::Later(status, seconds) => (StatusCode::from_u16(status).expect("a status"), 0, Some(seconds)),
+        Answer::Refuse => (StatusCode::BAD_REQUEST, 0, None),
+    };
+    if status == StatusCode::OK {
+        match ExportTraceServiceRequest::decode(body) {
+            Ok(request) => tally.take(&request),
+            Err(_) => drop(tally.torn.fetch_add(1, Relaxed)),
+        }
+    }
+    let after = after.map(|seconds| [("retry-after", seconds.to_string())]);
+    (status, after, response(rejected).encode_to_vec())
+}
+
+struct Service(Arc<Tally>);
+
+#[tonic::async_trait]
+impl TraceService for Service {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let rejected = match self.0.answer() {
+            Answer::Take => 0,
+            Answer::TakeBut(rejected) => rejected,
+            Answer::Slow(time) => {
+                tokio::time::sleep(time).await;
+                0
+            }
+            Answer::Later(..) => return Err(Status::new(Code::Unavailable, "later")),
+            Answer::Refuse => return Err(Status::invalid_argument("no")),
+        };
+        self.0.take(request.get_ref());
+        Ok(Response::new(response(rejected)))
+    }
+}
