@@ -52,6 +52,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// One that can tell distinct spans.
+    pub fn keeping_ids() -> Self {
+        Self { ids: Some(Mutex::default()), ..Self::default() }
+    }
+
     /// Requests answered with success.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
@@ -117,8 +122,7 @@ pub struct Receiver {
 impl Receiver {
     /// One on a free port, which keeps the ids of what it gets.
     pub fn start(protocol: Protocol) -> Self {
-        let tally = Tally { ids: Some(Mutex::default()), ..Tally::default() };
-        Self::serve(protocol, bind(SocketAddr::from(([127, 0, 0, 1], 0))), Arc::new(tally))
+        Self::serve(protocol, bind(SocketAddr::from(([127, 0, 0, 1], 0))), Arc::new(Tally::keeping_ids()))
     }
 
     /// One whose memory does not grow.

@@ -1,0 +1,142 @@
+//! Receivers that are not there, say nothing, break off or refuse, over both protocols, at a steady rate of journeys.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use journey_layer::{Journey, Reason};
+use journey_reliability::fault::{Proxy, Wire};
+use journey_reliability::receiver::{Answer, PROTOCOLS, Receiver, Tally, exporter, nobody};
+use journey_reliability::work::{EVENTS, SPANS, builder, journey, traced};
+use journey_reliability::{is_full, wait_until};
+
+/// Journeys a second.
+const RATE: u64 = 500;
+/// How long an outage lasts: 30 seconds at 1,000 journeys a second in the long form.
+fn outage() -> (Duration, u64) {
+    if is_full() { (Duration::from_secs(30), 2 * RATE) } else { (Duration::from_millis(300), RATE) }
+}
+
+/// Makes journeys at a steady rate for the time of an outage. Returns how many.
+fn steady(pipeline: &Journey) -> u64 {
+    let (time, rate) = outage();
+    let (start, mut made) = (Instant::now(), 0);
+    traced(pipeline, || {
+        while start.elapsed() < time {
+            journey(&format!("cmpl-{made}"));
+            made += 1;
+            let due = start + Duration::from_secs(1) * made as u32 / rate as u32;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    });
+    made
+}
+
+fn pipeline(exporter: journey_layer::Otlp) -> Journey {
+    let quick = exporter.timeout(Duration::from_millis(300));
+    builder().exporter(quick).schedule_delay(Duration::from_millis(20)).build().expect("a pipeline")
+}
+
+/// All of `journeys` have arrived, and none was lost on the way.
+fn all_arrived(pipeline: &Journey, tally: &Tally, journeys: u64) {
+    pipeline.flush(Duration::from_secs(60)).expect("nothing was lost");
+    let stats = pipeline.stats();
+    assert_eq!(tally.distinct_spans(), journeys * SPANS, "{stats}");
+    assert_eq!((stats.spans.exported, stats.events.exported), (journeys * SPANS, journeys * EVENTS), "{stats}");
+    assert!(stats.spans.dropped() == 0 && tally.torn() == 0 && stats.balances(), "{stats}");
+}
+
+#[test]
+fn nothing_is_lost_while_the_wire_is_silent_or_breaks_off() {
+    for protocol in PROTOCOLS {
+        for fault in [Wire::Silent, Wire::CutRequest(0), Wire::CutRequest(3_000), Wire::CutAnswer(10)] {
+            let receiver = Receiver::start(protocol);
+            let proxy = Proxy::to(receiver.address());
+            let pipeline = pipeline(exporter(protocol, proxy.address()));
+            let mut journeys = steady(&pipeline);
+            proxy.set(fault);
+            journeys += steady(&pipeline);
+            proxy.set(Wire::Whole);
+            all_arrived(&pipeline, &receiver.tally(), journeys);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_while_the_receiver_is_slow_or_asks_for_patience() {
+    for protocol in PROTOCOLS {
+        for fault in [
+            Answer::Slow(Duration::from_millis(50)),
+            Answer::Slow(Duration::from_millis(500)),
+            Answer::Later(429, 1),
+            Answer::Later(503, 0),
+        ] {
+            let receiver = Receiver::start(protocol);
+            receiver.answer(fault);
+            let pipeline = pipeline(receiver.exporter());
+            let journeys = steady(&pipeline);
+            receiver.answer(Answer::Take);
+            all_arrived(&pipeline, &receiver.tally(), journeys);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_while_the_receiver_restarts() {
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start(protocol);
+        let (address, tally) = (receiver.address(), receiver.tally());
+        let pipeline = pipeline(receiver.exporter());
+        let mut journeys = steady(&pipeline);
+        drop(receiver);
+        journeys += steady(&pipeline);
+        let again = Receiver::at(protocol, address, tally.clone());
+        journeys += steady(&pipeline);
+        all_arrived(&pipeline, &tally, journeys);
+        drop(again);
+    }
+}
+
+#[test]
+fn beyond_the_queue_an_outage_is_counted_to_the_span_and_what_was_kept_arrives() {
+    for protocol in PROTOCOLS {
+        let address = nobody();
+        let bounded = builder().exporter(exporter(protocol, address)).max_queue_bytes(200_000);
+        let pipeline = bounded.schedule_delay(Duration::from_millis(20)).build().expect("a pipeline");
+        let mut journeys = 0;
+        wait_until("the queue is full", || {
+            journeys += steady(&pipeline);
+            pipeline.stats().spans.dropped() > 0
+        });
+        let stats = pipeline.stats();
+        let lost = stats.spans.dropped[&Reason::QueueFull];
+        assert_eq!((stats.spans.live, stats.spans.dropped()), (journeys * SPANS - lost, lost), "{stats}");
+        let tally = Arc::new(Tally::keeping_ids());
+        let receiver = Receiver::at(protocol, address, tally.clone());
+        let _ = pipeline.flush(Duration::from_secs(60));
+        let stats = pipeline.stats();
+        assert_eq!((tally.distinct_spans(), stats.spans.exported), (journeys * SPANS - lost, journeys * SPANS - lost));
+        assert!(stats.balances(), "{stats}");
+        drop(receiver);
+    }
+}
+
+#[test]
+fn what_a_receiver_refuses_for_good_is_counted_and_the_rest_goes_on() {
+    for protocol in PROTOCOLS {
+        for (fault, reason) in [(Answer::Refuse, Reason::ExportFailed), (Answer::TakeBut(1), Reason::PartialSuccess)] {
+            let receiver = Receiver::start(protocol);
+            let pipeline = pipeline(receiver.exporter());
+            receiver.answer(fault);
+            let mut journeys = steady(&pipeline);
+            let _ = pipeline.flush(Duration::from_secs(60));
+            receiver.answer(Answer::Take);
+            journeys += steady(&pipeline);
+            pipeline.flush(Duration::from_secs(60)).expect("nothing more was lost");
+            let stats = pipeline.stats();
+            let lost = stats.spans.dropped[&reason];
+            assert_eq!((stats.spans.dropped(), stats.spans.exported), (lost, journeys * SPANS - lost), "{stats}");
+            assert!(lost > 0 && stats.balances(), "{stats}");
+            assert!(fault == Answer::Refuse || lost <= receiver.tally().requests(), "one of each request");
+        }
+    }
+}
