@@ -26,16 +26,17 @@
 //! `test_output_processor_do_tracing_method_still_exists` has no counterpart: nothing of it exists here. The four
 //! `TestDebugLogging` tests look for texts of log lines.
 
-mod api_support;
+#[path = "api/support/mod.rs"]
+mod support;
 
 use std::collections::{BTreeSet, HashMap};
 
-use api_support::{Setup, TestServer, abort_reason, finish_status, serve};
 use example_engine::telemetry::DoTracing;
 use journey_layer::macros::{journey_event, journey_span};
 use journey_layer::testing::{self, CapturedSpan};
 use journey_layer::{Exporter, Journey, Reason, handoff};
 use serde_json::{Value, json};
+use support::{Setup, TestServer, abort_reason, finish_status, serve};
 
 const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";

@@ -1,6 +1,7 @@
 //! Which device computes.
 
 use burn::tensor::Device;
+use journey_layer::tracing::warn;
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub enum DeviceError {
     #[error("no GPU was found (Vulkan, Metal or DX12); install a driver, or take `--device cpu`")]
     NoAdapter,
     /// An adapter was found, but it does not start.
-    #[error("the GPU {name} does not start: {reason}; take `--device cpu`")]
+    #[error("the GPU {name} does not start: {reason}; update its driver, or take `--device cpu`")]
     Broken {
         /// The adapter.
         name: String,
@@ -48,7 +49,8 @@ impl SelectedDevice {
         Self { device: Device::flex(), name: "cpu (flex)".to_owned() }
     }
 
-    /// Chooses a device. `Auto` takes the CPU whenever there is no GPU that starts, software adapters not counted.
+    /// Chooses a device. `Auto` takes the CPU whenever there is no GPU that starts, software adapters not counted, and
+    /// warns of one that does not.
     ///
     /// # Errors
     /// `Gpu` was asked for, and there is none.
@@ -56,7 +58,12 @@ impl SelectedDevice {
         match choice {
             DeviceChoice::Cpu => Ok(Self::cpu()),
             DeviceChoice::Gpu => gpu::select(true),
-            DeviceChoice::Auto => Ok(gpu::select(false).unwrap_or_else(|_| Self::cpu())),
+            DeviceChoice::Auto => Ok(gpu::select(false).unwrap_or_else(|error| {
+                if let DeviceError::Broken { .. } = error {
+                    warn!("{error}");
+                }
+                Self::cpu()
+            })),
         }
     }
 }

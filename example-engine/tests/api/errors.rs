@@ -1,10 +1,8 @@
 //! What the API refuses, how it says so, and what the journey says of it.
 
-mod api_support;
-
 use std::time::Duration;
 
-use api_support::{Setup, abort_reason, finish_status, serve, text, until};
+use crate::support::{Setup, abort_reason, finish_status, serve, text, until};
 use example_engine::api::ApiKey;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

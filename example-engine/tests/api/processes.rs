@@ -1,8 +1,9 @@
 //! Real processes: `serve`, `core`, `demo` and `bench`, their signals, and the traces they leave.
 
-mod api_support;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
-use api_support::processes::{FileSpan, Workspace, engine, read_spans, run};
+use crate::support::processes::{FileSpan, Workspace, engine, read_spans, run};
 use serde_json::{Value, json};
 
 const COMPLETIONS: &str = "/v1/completions";
@@ -167,4 +168,25 @@ fn what_cannot_start_says_why() {
     let output = engine(&args).env("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318").output().expect("a process");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && error.contains("http://"), "{error}");
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_an_error_if_asked_for_and_no_matter_otherwise() {
+    let workspace = Workspace::new();
+    let journeys = workspace.journeys.display().to_string();
+    let args = ["serve", "--model", &workspace.model, "--port", "0", "--journeys", &journeys];
+    // What Vulkan's loader reads in place of the system's drivers.
+    let without_drivers = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].map(|name| (name, "/no/such/driver.json"));
+    let output = engine(&args).args(["--device", "gpu"]).envs(without_drivers).output().expect("a process");
+    let error = String::from_utf8_lossy(&output.stderr);
+    let says = if cfg!(feature = "gpu") { "no GPU was found" } else { "build with `--features gpu`" };
+    assert!(output.status.code() == Some(1) && error.contains(says) && error.contains("--device cpu"), "{error}");
+
+    let mut auto = engine(&args);
+    auto.args(["--device", "auto"]).envs(without_drivers).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut server = auto.spawn().expect("a process");
+    let log = BufReader::new(server.stderr.take().expect("a pipe"));
+    let device = log.lines().map(|line| line.expect("a line")).find(|line| line.contains("model "));
+    server.kill().and_then(|()| server.wait()).expect("an ended process");
+    assert!(device.as_deref().is_some_and(|line| line.ends_with("on cpu (flex)")), "{device:?}");
 }

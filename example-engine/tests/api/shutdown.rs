@@ -1,10 +1,8 @@
 //! The server's way down: new requests are refused, running ones finish, those that are left are aborted.
 
-mod api_support;
-
 use std::time::Duration;
 
-use api_support::{Setup, abort_reason, finish_status, serve, until};
+use crate::support::{Setup, abort_reason, finish_status, serve, until};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;

@@ -1,10 +1,8 @@
 //! `/v1/completions` and `/v1/chat/completions` over real HTTP: answers, and the journeys behind them.
 
-mod api_support;
-
 use std::collections::HashMap;
 
-use api_support::{SCRIPT, Setup, finish_status, serve, text};
+use crate::support::{SCRIPT, Setup, finish_status, serve, text};
 use serde_json::{Value, json};
 
 const COMPLETIONS: &str = "/v1/completions";

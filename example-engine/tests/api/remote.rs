@@ -1,11 +1,9 @@
 //! Cores behind gRPC: traces join, load spreads, and a core that dies takes down nothing but its own requests.
 
-mod api_support;
-
 use std::time::Duration;
 
-use api_support::remote::RemoteCoreHost;
-use api_support::{Setup, abort_reason, capture, finish_status, until};
+use crate::support::remote::RemoteCoreHost;
+use crate::support::{Setup, abort_reason, capture, finish_status, until};
 use example_engine::grpc::CorePool;
 use serde_json::{Value, json};
 

@@ -1,10 +1,8 @@
 //! Clients that go away, in every phase of a request: both spans end with the right reasons, and no block stays held.
 
-mod api_support;
-
 use std::time::Duration;
 
-use api_support::{Setup, TestServer, abort_reason, finish_status, serve, until};
+use crate::support::{Setup, TestServer, abort_reason, finish_status, serve, until};
 use journey_layer::testing::CapturedSpan;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

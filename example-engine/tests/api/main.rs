@@ -1,0 +1,10 @@
+//! The API over real HTTP and gRPC, in this process and in others, and the journeys that its requests leave.
+
+mod completions;
+mod disconnect;
+mod errors;
+mod processes;
+mod proto;
+mod remote;
+mod shutdown;
+mod support;
