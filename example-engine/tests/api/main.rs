@@ -8,3 +8,4 @@ mod proto;
 mod remote;
 mod shutdown;
 mod support;
+mod trust;

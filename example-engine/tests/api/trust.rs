@@ -1,13 +1,11 @@
 //! What must not get out: the API key into logs and spans, prompts and answers into spans.
 
-mod api_support;
-
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use api_support::processes::{Process, engine};
-use api_support::{Setup, checkpoint, serve, text};
+use crate::support::processes::{Process, engine};
+use crate::support::{Setup, checkpoint, serve, text};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
