@@ -8,4 +8,5 @@ mod proto;
 mod remote;
 mod shutdown;
 mod support;
+mod tls;
 mod trust;

@@ -1,12 +1,10 @@
 //! TLS between `serve` and `core`, as two real processes with an authority of the test's own.
 
-mod api_support;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
-use api_support::processes::{FileSpan, Process, Workspace, engine, read_spans, run};
-use api_support::until;
+use crate::support::processes::{FileSpan, Process, Workspace, engine, read_spans, run};
+use crate::support::until;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::json;
 
