@@ -55,15 +55,19 @@ impl Observed {
             .with_description(names.total_help)
             .with_callback(move |instrument| observe(of(&observed.read()), instrument))
             .build();
-        let observed = self.clone();
-        meter
-            .i64_observable_up_down_counter(names.live)
-            .with_unit(names.unit)
-            .with_description(names.live_help)
-            .with_callback(move |instrument| {
-                instrument.observe(i64::try_from(of(&observed.read()).live).unwrap_or(i64::MAX), &[]);
-            })
-            .build();
+        let gauge = |name, help, count: fn(&Ledger) -> u64| {
+            let observed = self.clone();
+            meter
+                .i64_observable_up_down_counter(name)
+                .with_unit(names.unit)
+                .with_description(help)
+                .with_callback(move |instrument| {
+                    instrument.observe(i64::try_from(count(of(&observed.read()))).unwrap_or(i64::MAX), &[]);
+                })
+                .build();
+        };
+        gauge(names.live, names.live_help, |ledger| ledger.live);
+        gauge(names.spooled, names.spooled_help, |ledger| ledger.spooled);
     }
 }
 
@@ -73,22 +77,28 @@ struct Names {
     total_help: &'static str,
     live: &'static str,
     live_help: &'static str,
+    spooled: &'static str,
+    spooled_help: &'static str,
     unit: &'static str,
 }
 
 impl Names {
     const SPANS: Self = Self {
         total: "journey.spans",
-        total_help: "Spans of journey tracing: started = exported + rejected + dropped + live",
+        total_help: "Spans of journey tracing: started + recovered = exported + rejected + dropped + live + spooled",
         live: "journey.live_spans",
         live_help: "Spans of journey tracing that are open or wait for the exporters",
+        spooled: "journey.spooled_spans",
+        spooled_help: "Spans of journey tracing on disk, to be sent later",
         unit: "{span}",
     };
     const EVENTS: Self = Self {
         total: "journey.events",
-        total_help: "Events of journey tracing: started = exported + rejected + dropped + live",
+        total_help: "Events of journey tracing: started + recovered = exported + rejected + dropped + live + spooled",
         live: "journey.live_events",
         live_help: "Events of journey tracing on spans that are open or wait for the exporters",
+        spooled: "journey.spooled_events",
+        spooled_help: "Events of journey tracing on spans on disk, to be sent later",
         unit: "{event}",
     };
 }

@@ -70,6 +70,7 @@ fn expected(stats: &JourneyStats) -> Series {
             series.insert(format!("journey.{name}{{{reason}state={state}}}"), count);
         }
         series.insert(format!("journey.live_{name}{{}}"), ledger.live);
+        series.insert(format!("journey.spooled_{name}{{}}"), ledger.spooled);
     };
     ledger("spans", &stats.spans);
     ledger("events", &stats.events);

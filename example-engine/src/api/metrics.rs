@@ -219,20 +219,25 @@ impl std::fmt::Debug for LedgerMetrics {
 impl Collector for LedgerMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let stats = (self.ledger)();
-        for (name, live, ledger) in [
-            ("journey_spans", "journey_live_spans", &stats.spans),
-            ("journey_events", "journey_live_events", &stats.events),
+        for (name, live, spooled, ledger) in [
+            ("journey_spans", "journey_live_spans", "journey_spooled_spans", &stats.spans),
+            ("journey_events", "journey_live_events", "journey_spooled_events", &stats.events),
         ] {
-            let help = "The ledger of journey tracing: started = exported + rejected + dropped + live";
+            let help =
+                "The ledger of journey tracing: started + recovered = exported + rejected + dropped + live + spooled";
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (state, reason, count) in ledger.counters() {
                 let reason = reason.map(|reason| ("reason", reason.as_str()));
                 let labels: Vec<_> = [("state", state)].into_iter().chain(reason).collect();
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
-            let help = "Of the ledger of journey tracing: open, or waiting for the exporters";
-            let metric = encoder.encode_descriptor(live, help, None, MetricType::Gauge)?;
-            ConstGauge::new(i64::try_from(ledger.live).unwrap_or(i64::MAX)).encode(metric)?;
+            for (name, help, count) in [
+                (live, "Of the ledger of journey tracing: open, or waiting for the exporters", ledger.live),
+                (spooled, "Of the ledger of journey tracing: on disk, to be sent later", ledger.spooled),
+            ] {
+                let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX)).encode(metric)?;
+            }
         }
         let help = "Corrections and remarks of journey tracing on what did arrive, or never began";
         let mut family = encoder.encode_descriptor("journey_notes", help, None, MetricType::Counter)?;

@@ -106,8 +106,9 @@ impl Journey {
     ///
     /// | instrument | kind | attributes |
     /// |---|---|---|
-    /// | `journey.spans`, `journey.events` | observable counter | `state`: `started`, `exported`, `rejected`, `dropped`; for the last two `reason`: a [`Reason`](crate::Reason) |
+    /// | `journey.spans`, `journey.events` | observable counter | `state`: `started`, `recovered`, `exported`, `rejected`, `dropped`; for the last two `reason`: a [`Reason`](crate::Reason) |
     /// | `journey.live_spans`, `journey.live_events` | observable up-down counter | |
+    /// | `journey.spooled_spans`, `journey.spooled_events` | observable up-down counter | |
     /// | `journey.notes` | observable counter | `reason` |
     ///
     /// Only the API of OpenTelemetry is used: the meter may be any SDK's. To be called once for each meter.
