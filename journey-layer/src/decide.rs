@@ -62,6 +62,10 @@ impl LayerState {
         sibling: Option<Sibling>,
         walk: Walk<'_>,
     ) -> Verdict {
+        // The work of an exporter, ours or anybody's: traced, it would be exported, and that traced again.
+        if Context::is_current_telemetry_suppressed() {
+            return Verdict::SampledOut;
+        }
         let remote = match source {
             Parent::Headers(headers) => Some(propagation::extract(headers, false, &self.core.stats)),
             Parent::Carrier(carrier) => Some(propagation::extract(carrier, true, &self.core.stats)),

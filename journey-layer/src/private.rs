@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use opentelemetry::Context;
 use tracing_core::Metadata;
 use tracing_core::dispatcher::{self, Dispatch};
 use tracing_core::span::{Id, Record};
@@ -103,7 +104,7 @@ impl LayerState {
         sibling: Option<&tracing::Span>,
         dispatch: &Dispatch,
     ) -> Admission {
-        if self.core.is_closed() {
+        if self.core.is_closed() && !Context::is_current_telemetry_suppressed() {
             self.core.stats.span_started();
             self.core.stats.span(Reason::Shutdown);
             return Admission::Out(tracing::Span::none());
