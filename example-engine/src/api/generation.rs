@@ -186,6 +186,15 @@ impl Generation {
         Ok((!text.is_empty() || finish_reason.is_some()).then_some(Delta { index, text, finish_reason }))
     }
 
+    /// The response is dropped before its end: if the server has stopped, that is why.
+    pub(super) fn cut_off(&self) {
+        if self.state.lifecycle.is_stopped() {
+            let error = ApiError::ShuttingDown;
+            self.abort_journeys(&error);
+            self.timer.aborted(error.abort_reason());
+        }
+    }
+
     /// Ends all journeys of the request: for a response that has begun, and can be no other any more.
     pub(super) fn abort_journeys(&self, error: &ApiError) {
         self.prompts.iter().for_each(|prompt| journey::abort(&prompt.span, error));

@@ -35,6 +35,11 @@ impl Lifecycle {
         *self.0.borrow() >= Phase::Draining
     }
 
+    /// Whether what is left is to be aborted.
+    pub fn is_stopped(&self) -> bool {
+        *self.0.borrow() >= Phase::Stopped
+    }
+
     /// Resolves when new requests are refused.
     pub async fn draining(&self) {
         self.reached(Phase::Draining).await;

@@ -153,7 +153,8 @@ impl RequestTimer {
         self.settled.store(true, Relaxed);
     }
 
-    fn aborted(&self, reason: AbortReason) {
+    /// The request ended early.
+    pub(super) fn aborted(&self, reason: AbortReason) {
         if !self.settled.swap(true, Relaxed) {
             self.requests.aborted.get_or_create(&[("reason", reason.as_str())]).inc();
         }

@@ -34,6 +34,15 @@ pub(super) enum PromptInput {
     Chat(Vec<Message>),
 }
 
+/// How many tokens an answer may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MaxTokens {
+    /// No more than fit the context, and than this.
+    UpTo(u32),
+    /// So many, or the request is refused; and the field that says so.
+    Asked(u32, &'static str),
+}
+
 /// A request that has passed every check that needs no tokenizer.
 #[derive(Debug)]
 pub(super) struct Validated {
@@ -43,8 +52,8 @@ pub(super) struct Validated {
     pub prompts: Vec<PromptInput>,
     /// Sequences for each prompt, at least 1.
     pub n: u32,
-    /// Output tokens at most; `None` is as many as fit.
-    pub max_tokens: Option<u32>,
+    /// Output tokens at most.
+    pub max_tokens: MaxTokens,
     /// 0 to 2.
     pub temperature: f64,
     /// In (0, 1].
@@ -112,9 +121,14 @@ pub(super) fn validate(endpoint: Endpoint, body: RequestBody) -> Result<Validate
     if top_p == 0.0 {
         return Err(ApiError::invalid("top_p", "`top_p` is 0; it must be above 0, and at most 1"));
     }
-    let max_tokens = body.max_completion_tokens.or(body.max_tokens);
-    if max_tokens == Some(0) {
-        return Err(ApiError::invalid("max_tokens", "`max_tokens` is 0; it must be at least 1"));
+    let max_tokens = match (body.max_completion_tokens, body.max_tokens, endpoint) {
+        (Some(asked), _, _) => MaxTokens::Asked(asked, "max_completion_tokens"),
+        (None, Some(asked), _) => MaxTokens::Asked(asked, "max_tokens"),
+        (None, None, Endpoint::Completions) => MaxTokens::UpTo(DEFAULT_MAX_TOKENS),
+        (None, None, Endpoint::Chat) => MaxTokens::UpTo(u32::MAX),
+    };
+    if let MaxTokens::Asked(0, field) = max_tokens {
+        return Err(ApiError::invalid(field, format!("`{field}` is 0; it must be at least 1")));
     }
     let stream = body.stream.unwrap_or(false);
     if body.stream_options.is_some() && !stream {
@@ -124,10 +138,7 @@ pub(super) fn validate(endpoint: Endpoint, body: RequestBody) -> Result<Validate
         model: body.model,
         prompts: prompts(endpoint, body.prompt, body.messages)?,
         n,
-        max_tokens: match endpoint {
-            Endpoint::Completions => Some(max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
-            Endpoint::Chat => max_tokens,
-        },
+        max_tokens,
         temperature: within("temperature", body.temperature.unwrap_or(1.0), 0.0, 2.0)?,
         top_p,
         top_k,
@@ -252,6 +263,7 @@ mod tests {
             (r#"{"prompt": "a", "top_k": 9999999999}"#, "top_k"),
             (r#"{"prompt": "a", "max_tokens": 0}"#, "max_tokens"),
             (r#"{"prompt": "a", "max_tokens": -1}"#, "max_tokens"),
+            (r#"{"prompt": "a", "max_tokens": 1, "max_completion_tokens": 0}"#, "max_completion_tokens"),
             (r#"{"prompt": "a", "n": 0}"#, "n"),
             (r#"{"prompt": "a", "n": 1000}"#, "n"),
             (r#"{"prompt": "a", "n": 2, "best_of": 3}"#, "best_of"),
@@ -293,7 +305,7 @@ mod tests {
     fn defaults_are_openai_s() {
         let body = parse(br#"{"prompt": ["a", "b"], "top_k": -1, "unknown": 1, "seed": null}"#).expect("valid");
         let valid = validate(Endpoint::Completions, body).expect("valid");
-        assert_eq!((valid.prompts.len(), valid.n, valid.max_tokens), (2, 1, Some(16)));
+        assert_eq!((valid.prompts.len(), valid.n, valid.max_tokens), (2, 1, MaxTokens::UpTo(16)));
         assert_eq!((valid.temperature, valid.top_p, valid.top_k, valid.stream), (1.0, 1.0, None, false));
     }
 }

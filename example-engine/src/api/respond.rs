@@ -97,6 +97,8 @@ enum Stage {
     Deltas,
     Usage,
     Done,
+    /// An error was said, and the journeys have ended with it.
+    Failed,
     Ended,
 }
 
@@ -135,7 +137,7 @@ impl Streaming {
                     Some(Err(error)) => {
                         // The status has long been sent; the body alone can still say it.
                         self.generation.abort_journeys(&error);
-                        self.stage = Stage::Done;
+                        self.stage = Stage::Failed;
                         return Some(Event::default().data(error.to_json()));
                     }
                     None => self.stage = if self.include_usage { Stage::Usage } else { Stage::Done },
@@ -144,12 +146,21 @@ impl Streaming {
                     self.stage = Stage::Done;
                     return Some(self.head.usage(self.generation.usage()));
                 }
-                Stage::Done => {
+                Stage::Done | Stage::Failed => {
                     self.stage = Stage::Ended;
                     return Some(Event::default().data("[DONE]"));
                 }
                 Stage::Ended => return None,
             }
+        }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        // A client that does not read cannot be told of the server's end, and is cut off: it has not gone away.
+        if !matches!(self.stage, Stage::Failed | Stage::Ended) {
+            self.generation.cut_off();
         }
     }
 }

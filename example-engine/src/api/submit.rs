@@ -15,7 +15,7 @@ use super::backend::Outputs;
 use super::error::ApiError;
 use super::journey::RequestJourney;
 use super::metrics::RequestTimer;
-use super::params::{Endpoint, PromptInput, Validated, parse, validate};
+use super::params::{Endpoint, MaxTokens, PromptInput, Validated, parse, validate};
 use crate::engine::{EngineCoreRequest, SamplingParams};
 
 /// A client that needs longer to send its body is refused.
@@ -235,14 +235,23 @@ fn max_tokens(state: &ApiState, field: &str, asked: &Validated, prompt_tokens: u
         return Err(ApiError::invalid(field, format!("`{field}` is empty; at least one token is needed")));
     }
     let room = u32::try_from(longest.saturating_sub(prompt_tokens)).unwrap_or(u32::MAX);
-    let wanted = asked.max_tokens.unwrap_or(room.max(1));
-    if wanted > room {
-        let message = format!(
-            "the model's context length is {longest} tokens, but {prompt_tokens} in `{field}` and {wanted} in \
-             `max_tokens` were asked for; shorten `{field}` or lower `max_tokens`"
-        );
-        let param = Some(if room == 0 { field.to_owned() } else { "max_tokens".to_owned() });
-        return Err(ApiError::Invalid { param, code: Some("context_length_exceeded"), message });
-    }
-    Ok(wanted)
+    let (wrong, message) = match asked.max_tokens {
+        _ if room == 0 => {
+            let most = longest.saturating_sub(1);
+            (
+                field,
+                format!("`{field}` has {prompt_tokens} tokens; the model takes at most {most}, and answers with one"),
+            )
+        }
+        MaxTokens::Asked(wanted, name) if wanted > room => {
+            let message = format!(
+                "the model's context length is {longest} tokens, but {prompt_tokens} in `{field}` and {wanted} in \
+                 `{name}` were asked for; shorten `{field}` or lower `{name}`"
+            );
+            (name, message)
+        }
+        MaxTokens::Asked(wanted, _) => return Ok(wanted),
+        MaxTokens::UpTo(most) => return Ok(room.min(most)),
+    };
+    Err(ApiError::Invalid { param: Some(wrong.to_owned()), code: Some("context_length_exceeded"), message })
 }

@@ -202,6 +202,20 @@ async fn the_prompts_of_one_request_are_sampled_alike() {
 }
 
 #[tokio::test]
+async fn a_long_prompt_leaves_less_than_the_default_number_of_tokens_and_asking_for_more_is_refused() {
+    let server = serve().await;
+    let prompt = "a".repeat(509);
+    let (status, answer) = server.ask(COMPLETIONS, &json!({"prompt": prompt})).await;
+    assert_eq!((status, &answer["usage"]["completion_tokens"]), (200, &json!(3)), "{answer}");
+    for (field, asked) in [("max_tokens", 4), ("max_completion_tokens", 16)] {
+        let (status, answer) = server.ask(COMPLETIONS, &json!({"prompt": prompt, field: asked})).await;
+        assert_eq!((status, &answer["error"]["param"]), (400, &json!(field)), "{answer}");
+    }
+    let (status, answer) = server.ask(COMPLETIONS, &json!({"prompt": "a".repeat(512)})).await;
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("prompt")), "{answer}");
+}
+
+#[tokio::test]
 async fn token_ids_are_taken_as_they_are() {
     let server = serve().await;
     let (_, answer) = server.ask(COMPLETIONS, &json!({"prompt": [[46, 97], [98]], "max_tokens": 8})).await;

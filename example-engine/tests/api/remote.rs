@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::remote::RemoteCoreHost;
-use crate::support::{Setup, abort_reason, capture, finish_status, until};
+use crate::support::remote::{Line, RemoteCoreHost};
+use crate::support::{Setup, abort_reason, capture, finish_status, text, until};
 use example_engine::grpc::CorePool;
 use serde_json::{Value, json};
 
@@ -106,6 +106,29 @@ async fn a_core_that_dies_fails_its_requests_alone_and_is_taken_back() {
     let aborted: Vec<_> = requests().filter(|span| span.event_names().contains(&"api.ABORTED")).collect();
     assert_eq!((requests().count(), aborted.len()), (4, 1));
     assert_eq!(abort_reason(aborted[0]), "generation_error");
+}
+
+#[tokio::test]
+async fn a_sequence_that_is_lost_on_the_way_back_is_done_elsewhere_and_both_tell_their_end() {
+    let capture = capture();
+    let (far, near) = (RemoteCoreHost::start(0), RemoteCoreHost::start(0));
+    let line = Line::to(&far).await;
+    let server = Setup::default().start_at(&[line.url.clone(), near.url()], &near, capture).await;
+    far.gate.allow(0);
+    line.lose_answers();
+    let answer = tokio::spawn(server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 3})));
+    // The far core holds it in its step; that it has taken it is what the API does not hear.
+    until("the far core has taken it", || server.capture.stats().spans.live == 2).await;
+    line.cut();
+    assert_eq!(answer.await.expect("no panic").0, 200);
+    far.gate.release();
+    let (request, cores) = server.journey().await;
+    assert_eq!(request.event_names().last(), Some(&"api.DEPARTED"));
+    let mut ends: Vec<_> = cores.iter().map(finish_status).collect();
+    ends.sort();
+    assert_eq!(ends, ["aborted", "length"]);
+    assert_ne!(text(&cores[0], "gen_ai.request.id"), text(&cores[1], "gen_ai.request.id"), "two sequences");
+    assert_eq!(far.core.stats().finished_abort, 1);
 }
 
 #[tokio::test]

@@ -74,5 +74,6 @@ async fn a_client_that_does_not_read_its_answer_does_not_hold_the_server_up() {
     server.serving.await.expect("no panic");
     let spans = server.capture.spans();
     let request = spans.iter().find(|span| span.name == "llm_request").expect("an ended journey");
-    assert_eq!(abort_reason(request), "client_disconnect");
+    assert_eq!(abort_reason(request), "cancelled");
+    assert!(request.event_names().ends_with(&["api.FIRST_RESPONSE_FROM_CORE", "api.ABORTED"]), "{request:?}");
 }

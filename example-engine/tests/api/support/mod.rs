@@ -81,11 +81,16 @@ impl Setup {
     /// Starts an API in front of remote cores.
     pub async fn start_remote(self, hosts: &[&remote::RemoteCoreHost], capture: Capture) -> TestServer {
         let urls: Vec<_> = hosts.iter().map(|host| host.url()).collect();
-        let pool = CorePool::connect(&urls, None).expect("a pool");
-        until("the cores are up", || pool.num_up() == hosts.len()).await;
+        self.start_at(&urls, hosts[0], capture).await
+    }
+
+    /// Starts an API in front of the cores at `urls`, `host` among them.
+    pub async fn start_at(self, urls: &[String], host: &remote::RemoteCoreHost, capture: Capture) -> TestServer {
+        let pool = CorePool::connect(urls, None).expect("a pool");
+        until("the cores are up", || pool.num_up() == urls.len()).await;
         let max_model_len = self.engine.max_model_len;
-        let core = hosts[0].core.clone();
-        self.serve(Backend::Remote(pool), core, hosts[0].gate.clone(), capture, max_model_len).await
+        let core = host.core.clone();
+        self.serve(Backend::Remote(pool), core, host.gate.clone(), capture, max_model_len).await
     }
 
     async fn serve(self, backend: Backend, core: EngineCore, gate: Gate, capture: Capture, len: usize) -> TestServer {
