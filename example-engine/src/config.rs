@@ -11,6 +11,10 @@ use crate::model::ModelConfig;
 
 /// A client that is slower with the head of a request, or keeps a connection idle for longer, is closed.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that needs longer to send its body is refused.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that takes nothing of its answer for longer is broken off.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A small, readable vLLM that shows journey tracing at work.
 ///
@@ -242,6 +246,8 @@ impl ServeArgs {
             max_body_bytes: self.max_body_bytes,
             max_waiting_requests: self.max_waiting_requests,
             header_timeout: HEADER_TIMEOUT,
+            body_timeout: BODY_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
             request_timeout: self.request_timeout,
         }
     }

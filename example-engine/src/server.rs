@@ -1,5 +1,7 @@
 //! The HTTP server: accept, serve, and come down in order.
 
+mod stall;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -15,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use self::stall::Stall;
 use crate::api::{ApiState, Lifecycle, router};
 
 /// Connections at a time; more wait to be accepted.
@@ -76,6 +79,7 @@ impl Server {
         http.timer(TokioTimer::new())
             .header_read_timeout(self.state.limits().header_timeout)
             .max_buf_size(MAX_HEAD_BYTES);
+        let write_timeout = self.state.limits().write_timeout;
         let router = router(self.state.clone());
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut draining = pin!(self.state.lifecycle.draining());
@@ -102,7 +106,8 @@ impl Server {
                 debug!("a connection without TCP_NODELAY: {error}");
             }
             let service = TowerToHyperService::new(router.clone());
-            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+            let connection =
+                graceful.watch(http.serve_connection(TokioIo::new(Stall::new(stream, write_timeout)), service));
             connections.spawn(async move {
                 let _slot = slot;
                 // The client's journey says what matters of a connection that broke.

@@ -81,6 +81,10 @@ pub struct Limits {
     pub max_waiting_requests: usize,
     /// Time for the head of a request to arrive, also on a connection that has been kept.
     pub header_timeout: Duration,
+    /// Time for the body of a request to arrive.
+    pub body_timeout: Duration,
+    /// Time in which a client must take something of its answer.
+    pub write_timeout: Duration,
     /// Time of a request, from its arrival to its last token.
     pub request_timeout: Duration,
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
@@ -73,8 +74,9 @@ async fn models(State(state): State<Arc<ApiState>>) -> Json<Value> {
 
 async fn model(
     State(state): State<Arc<ApiState>>,
-    axum::extract::Path(asked): axum::extract::Path<String>,
+    asked: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
+    let Path(asked) = asked.map_err(|_| ApiError::invalid("model", "the model's name in the path is not UTF-8"))?;
     match asked == state.model.name {
         true => Ok(Json(card(&state))),
         false => Err(ApiError::ModelNotFound { asked, served: state.model.name.clone() }),

@@ -1,9 +1,9 @@
 //! From a request's body to its sequences in the core.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, header};
 use futures_util::future::try_join_all;
 use journey_layer::Carrier;
@@ -18,8 +18,6 @@ use super::metrics::RequestTimer;
 use super::params::{Endpoint, MaxTokens, PromptInput, Validated, parse, validate};
 use crate::engine::{EngineCoreRequest, SamplingParams};
 
-/// A client that needs longer to send its body is refused.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longer texts are encoded on a thread where they block nobody, bytes.
 const ENCODE_INLINE: usize = 8 * 1024;
 
@@ -186,9 +184,12 @@ async fn read(state: &ApiState, headers: &HeaderMap, body: Body) -> Result<axum:
         let given = kind.map_or("(none)".to_owned(), |kind| format!("`{kind}`"));
         return Err(ApiError::ContentType(given));
     }
-    let limit = state.limits.max_body_bytes;
-    let bytes = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await;
-    let bytes = bytes.map_err(|_| ApiError::SlowBody { seconds: BODY_TIMEOUT.as_secs_f64() })?;
+    let (limit, time) = (state.limits.max_body_bytes, state.limits.body_timeout);
+    if body.size_hint().lower() > limit as u64 {
+        return Err(ApiError::TooLarge { limit });
+    }
+    let bytes = tokio::time::timeout(time, axum::body::to_bytes(body, limit)).await;
+    let bytes = bytes.map_err(|_| ApiError::SlowBody { seconds: time.as_secs_f64() })?;
     bytes.map_err(|error| {
         let cause = std::error::Error::source(&error);
         match cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {

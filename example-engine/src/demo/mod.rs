@@ -17,7 +17,7 @@ use journey_layer::{Exporter, JourneyStats};
 
 use crate::api::{ApiConfig, ApiState, Backend, Limits};
 use crate::commands::{FLUSH, shut_down};
-use crate::config::{DemoArgs, EngineArgs, HEADER_TIMEOUT};
+use crate::config::{BODY_TIMEOUT, DemoArgs, EngineArgs, HEADER_TIMEOUT, WRITE_TIMEOUT};
 use crate::load::Client;
 use crate::server::Server;
 use crate::startup::Front;
@@ -60,6 +60,8 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
             // A client that has gone keeps its place until the server sees that; its successor may come before.
             max_waiting_requests: 2 * args.concurrency as usize,
             header_timeout: HEADER_TIMEOUT,
+            body_timeout: BODY_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
             request_timeout: Duration::from_secs(120),
         },
         api_key: None,

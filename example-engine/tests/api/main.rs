@@ -1,5 +1,6 @@
 //! The API over real HTTP and gRPC, in this process and in others, and the journeys that its requests leave.
 
+mod adversarial;
 mod completions;
 mod disconnect;
 mod errors;

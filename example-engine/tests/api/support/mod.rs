@@ -58,6 +58,8 @@ impl Default for Setup {
                 max_body_bytes: 64 * 1024,
                 max_waiting_requests: 1024,
                 header_timeout: Duration::from_secs(20),
+                body_timeout: Duration::from_secs(20),
+                write_timeout: Duration::from_secs(20),
                 request_timeout: Duration::from_secs(60),
             },
             api_key: None,
