@@ -118,7 +118,7 @@ impl Core {
         let now = clock::monotonic_ns();
         let grace = self.config.grace.as_nanos() as i64;
         for layer in self.layers() {
-            for live in layer.table.sweep(|live| live.is_finished() && now - live.record.end_ns >= grace) {
+            for live in layer.sweep(|live| live.is_finished() && now - live.record.end_ns >= grace) {
                 self.stats.span(Reason::LeakedHandle);
                 self.warn(
                     &live.site().place,
@@ -143,11 +143,11 @@ impl Core {
 
     /// Ends a span that is in no table any more, and hands its record over.
     pub(crate) fn close(&self, live: LiveSpan) {
-        let now = clock::monotonic_ns();
+        // The terminal event's reading is the end, and spares another one.
+        let now = if live.is_finished() { live.record.end_ns } else { clock::monotonic_ns() };
         let (site, ending) = (live.site(), live.record.live.ending);
         let (record, added) = live.finish(now);
         if let Some(terminal) = added {
-            self.stats.event_started();
             self.stats.span(Reason::TerminalAdded);
             // A client that goes away in the middle of `in_journey`'s body is nobody's mistake.
             if ending != Ending::ClientDisconnect {
@@ -158,26 +158,34 @@ impl Core {
                 );
             }
         }
-        match record.live.id_key {
-            Some(key) if record.name == SpanName::LlmRequest => self.duplicates.release(key),
-            Some(key) => self.forget(key, now),
-            None => {}
+        if let Some(key) = record.live.id_key {
+            self.duplicates.release(key);
         }
-        if let Some(key) = record.span_key() {
-            self.forget(key, now);
-        }
+        // Not one by one as they came: until here they were counted where they stood.
+        self.stats.started(Count { spans: 0, events: record.event_count() as u64 });
         self.give_place();
         self.sink.submit(record);
     }
 
     /// What is known of the span that a parent's context names.
     pub(crate) fn seen(&self, trace_id: TraceId, span_id: SpanId) -> Option<Seen> {
-        self.duplicates.get(Duplicates::span_key(trace_id, span_id), clock::monotonic_ns())
+        let live = self.layers().iter().find_map(|layer| layer.find(trace_id, span_id));
+        live.or_else(|| self.duplicates.get(Duplicates::span_key(trace_id, span_id), clock::monotonic_ns()))
     }
 
-    /// A live key's span has closed.
-    pub(crate) fn forget(&self, key: u64, now: i64) {
-        if self.duplicates.close(key, now) {
+    /// Remembers a span that is about to leave its table, under the table's lock: never is it unknown.
+    pub(crate) fn remember(&self, live: &LiveSpan) {
+        let record = &live.record;
+        let now = if live.is_finished() { record.end_ns } else { clock::monotonic_ns() };
+        let sequence = record.live.id_key.filter(|_| record.name == SpanName::LlmCore);
+        for key in record.span_key().into_iter().chain(sequence) {
+            self.remember_key(key, now);
+        }
+    }
+
+    /// Remembers a key for the retention.
+    pub(crate) fn remember_key(&self, key: u64, now: i64) {
+        if self.duplicates.remember(key, now) {
             self.stats.span(Reason::Evicted);
         }
     }

@@ -18,23 +18,20 @@ pub(crate) struct Decision {
     pub(crate) parent: Option<SpanContext>,
     /// The journey's anchor, where the parent is known here.
     pub(crate) anchor_ns: Option<i64>,
-    pub(crate) duplicate: Option<(Reason, Option<Original>)>,
+    pub(crate) duplicate: Option<Box<Duplicate>>,
     /// The `llm_core` around a nested `llm_core`.
     pub(crate) sibling: Option<u64>,
 }
 
 pub(crate) enum Verdict {
-    Build(Box<Decision>),
+    Build(Decision),
     SampledOut,
     /// Not built, and not for sampling.
     Refused(Reason),
 }
 
-impl Verdict {
-    fn build(decision: Decision) -> Self {
-        Self::Build(Box::new(decision))
-    }
-}
+/// Why a span is a duplicate, and of which one, where that is known.
+pub(crate) type Duplicate = (Reason, Option<Original>);
 
 /// What an `llm_request` shares with another one of the same client request.
 #[derive(Clone, Copy)]
@@ -76,13 +73,13 @@ impl LayerState {
             SpanName::LlmCore => self.decide_core(source, remote, walk),
             SpanName::SchedulerStep => {
                 if sampling::chance(self.core.config.step_sample_rate) {
-                    Verdict::build(Decision::root(name))
+                    Verdict::Build(Decision::root(name))
                 } else {
                     Verdict::SampledOut
                 }
             }
             SpanName::ModelForward => match self.enclosing(walk, |name| name == SpanName::SchedulerStep) {
-                Some(Enclosing::Span { family, .. }) => Verdict::build(Decision::child(name, &family)),
+                Some(Enclosing::Span { family, .. }) => Verdict::Build(Decision::child(name, &family)),
                 Some(Enclosing::SampledOut) => Verdict::SampledOut,
                 None => Verdict::Refused(Reason::NoParent),
             },
@@ -102,7 +99,7 @@ impl LayerState {
         let (parent, anchor_ns, duplicate) = match (remote, enclosing) {
             (Some(parent), Some(Enclosing::Span { id, family })) if parent.trace_id() == family.context.trace_id() => {
                 let original = self.request_of(id, family, walk);
-                (Some(parent), None, Some((Reason::Nested, Some(original))))
+                (Some(parent), None, Some(Box::new((Reason::Nested, Some(original)))))
             }
             (Some(parent), _) => {
                 let duplicate = self.handed_off(&parent, from_journey);
@@ -112,7 +109,7 @@ impl LayerState {
             (None, Some(Enclosing::Span { id, family })) => {
                 let parent = family.context.clone();
                 let original = self.request_of(id, family, walk);
-                (Some(parent), None, Some((Reason::Nested, Some(original))))
+                (Some(parent), None, Some(Box::new((Reason::Nested, Some(original)))))
             }
             (None, None) => match active_context(source) {
                 Some(parent) => {
@@ -136,7 +133,7 @@ impl LayerState {
         if duplicate.is_none() && !is_sampled() {
             return Verdict::SampledOut;
         }
-        Verdict::build(Decision { name: SpanName::LlmRequest, trace_id, parent, anchor_ns, duplicate, sibling: None })
+        Verdict::Build(Decision { name: SpanName::LlmRequest, trace_id, parent, anchor_ns, duplicate, sibling: None })
     }
 
     fn decide_core(&self, source: Parent<'_>, remote: Option<Remote>, walk: Walk<'_>) -> Verdict {
@@ -147,13 +144,22 @@ impl LayerState {
                 return if remote.sampled { Verdict::Refused(Reason::NoParent) } else { Verdict::SampledOut };
             };
             let anchor_ns = self.family_of(&parent).map(|family| family.anchor_ns);
-            return Verdict::build(Decision { anchor_ns, ..Decision::under(name, parent) });
+            return Verdict::Build(Decision { anchor_ns, ..Decision::under(name, parent) });
+        }
+        let nearest = self.enclosing(walk, SpanName::is_journey);
+        if let Some(Enclosing::Span { family, .. }) = &nearest
+            && family.name == SpanName::LlmRequest
+        {
+            return Verdict::Build(Decision::child(name, family));
         }
         match self.enclosing(walk, |name| name == SpanName::LlmRequest) {
             Some(Enclosing::SampledOut) => return Verdict::SampledOut,
             Some(Enclosing::Span { family, .. }) => {
-                let sibling = self.enclosing_core(walk);
-                return Verdict::build(Decision { sibling, ..Decision::child(name, &family) });
+                let sibling = match nearest {
+                    Some(Enclosing::Span { id, family }) if family.name == SpanName::LlmCore => id,
+                    _ => None,
+                };
+                return Verdict::Build(Decision { sibling, ..Decision::child(name, &family) });
             }
             None => {}
         }
@@ -173,14 +179,14 @@ impl LayerState {
                     })
                 });
                 if let Some(decision) = around.flatten() {
-                    return Verdict::build(decision);
+                    return Verdict::Build(decision);
                 }
             }
             _ => {}
         }
         let active = active_context(source).and_then(|parent| Some((self.family_of(&parent)?, parent)));
         match active {
-            Some((family, _)) if family.name == SpanName::LlmRequest => Verdict::build(Decision::child(name, &family)),
+            Some((family, _)) if family.name == SpanName::LlmRequest => Verdict::Build(Decision::child(name, &family)),
             _ => Verdict::Refused(Reason::NoParent),
         }
     }
@@ -198,7 +204,7 @@ impl LayerState {
     }
 
     /// Rule 2: the parent is itself a journey's span.
-    fn handed_off(&self, parent: &SpanContext, from_journey: bool) -> Option<(Reason, Option<Original>)> {
+    fn handed_off(&self, parent: &SpanContext, from_journey: bool) -> Option<Box<Duplicate>> {
         match self.core.seen(parent.trace_id(), parent.span_id()) {
             Some(seen) => {
                 let original = self.original(seen);
@@ -209,9 +215,9 @@ impl LayerState {
                     }
                     _ => original,
                 };
-                Some((Reason::HandedOff, Some(original)))
+                Some(Box::new((Reason::HandedOff, Some(original))))
             }
-            None => from_journey.then_some((Reason::HandedOff, None)),
+            None => from_journey.then(|| Box::new((Reason::HandedOff, None))),
         }
     }
 
@@ -241,13 +247,6 @@ impl LayerState {
         self.original(seen).family
     }
 
-    fn enclosing_core(&self, walk: Walk<'_>) -> Option<u64> {
-        match self.enclosing(walk, SpanName::is_journey) {
-            Some(Enclosing::Span { id, family }) if family.name == SpanName::LlmCore => id,
-            _ => None,
-        }
-    }
-
     fn enclosing(&self, walk: Walk<'_>, wanted: impl Fn(SpanName) -> bool) -> Option<Enclosing> {
         let mut found = None;
         walk(&mut |id| {
@@ -258,14 +257,15 @@ impl LayerState {
                         Some(Enclosing::Span { id: Some(id), family: live.family() })
                     }
                     Entry::Exported(family) if wanted(family.name) => {
-                        Some(Enclosing::Span { id: Some(id), family: family.clone() })
+                        Some(Enclosing::Span { id: Some(id), family: Family::clone(family) })
                     }
                     Entry::SampledOut(name) if wanted(*name) => Some(Enclosing::SampledOut),
-                    Entry::Rejected { original: Some(Original { id, family: Some(family) }), .. }
-                        if wanted(family.name) =>
-                    {
-                        Some(Enclosing::Span { id: *id, family: family.clone() })
-                    }
+                    Entry::Rejected { original: Some(original), .. } => match &**original {
+                        Original { id, family: Some(family) } if wanted(family.name) => {
+                            Some(Enclosing::Span { id: *id, family: family.clone() })
+                        }
+                        _ => None,
+                    },
                     _ => None,
                 })
                 .flatten();
@@ -308,7 +308,8 @@ fn active_context(source: Parent<'_>) -> Option<SpanContext> {
     let active = active.or_else(|| {
         use tracing_opentelemetry::OpenTelemetrySpanExt;
         // For a layer that was told not to activate its contexts.
-        context(&tracing::Span::current().context())
+        let span = tracing::Span::current();
+        if span.is_none() { None } else { context(&span.context()) }
     });
     active
 }

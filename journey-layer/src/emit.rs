@@ -9,17 +9,19 @@
 use std::fmt;
 
 use journey_schema::{AbortReason, Attr, AttributeType, Event, FinishStatus, Phase, ScheduleKind};
+use smallvec::SmallVec;
 use tracing::Span;
 use tracing_core::dispatcher::{self, Dispatch};
 use tracing_core::span::Id;
 
 use crate::__private::value::{Float, Given, Int};
 use crate::callsites::Place;
+use crate::core::Core;
 use crate::layer::JourneyLayer;
 use crate::layer_state::LayerState;
 use crate::progress::Progress;
-use crate::record::truncate;
-use crate::visitor::{EventFields, Receive};
+use crate::record::{Bounded, OwnedValue, truncate};
+use crate::visitor::{EventFields, PROGRESS, Receive};
 
 /// A `journey_event!` in the code.
 #[derive(Debug)]
@@ -46,9 +48,29 @@ pub struct Said {
 
 /// A value that cannot leave as it is.
 #[derive(Debug)]
-enum Problem {
+pub(crate) enum Problem {
     Invalid(Attr, String),
     Truncated(Attr),
+}
+
+impl Problem {
+    #[cold]
+    pub(crate) fn invalid(attr: Attr, value: &dyn fmt::Debug) -> Self {
+        Self::Invalid(attr, format!("{value:?}"))
+    }
+}
+
+impl Core {
+    /// Counts what was left out or cut, and warns of it once.
+    #[cold]
+    pub(crate) fn note_problems(&self, place: &'static Place, problems: &[Problem]) {
+        for problem in problems {
+            match problem {
+                Problem::Invalid(attr, value) => self.note_invalid(place, *attr, &format_args!("{value}")),
+                Problem::Truncated(attr) => self.note_truncated(place, *attr),
+            }
+        }
+    }
 }
 
 impl Said {
@@ -58,14 +80,37 @@ impl Said {
 
     /// The counters and the phase of a snapshot, those that it has.
     pub fn progress(&mut self, progress: &Progress) {
-        self.int(Attr::SchedulerStep, &progress.scheduler_step);
-        self.int(Attr::PrefillDone, &progress.prefill_done_tokens);
-        self.int(Attr::PrefillTotal, &progress.prefill_total_tokens);
-        self.int(Attr::PrefillRecomputed, &progress.prefill_recomputed_tokens);
-        self.int(Attr::DecodeDone, &progress.decode_done_tokens);
-        self.int(Attr::DecodeMax, &progress.decode_max_tokens);
-        self.int(Attr::NumPreemptions, &progress.num_preemptions);
+        let values = [
+            progress.scheduler_step,
+            progress.prefill_done_tokens,
+            progress.prefill_total_tokens,
+            progress.prefill_recomputed_tokens,
+            progress.decode_done_tokens,
+            progress.decode_max_tokens,
+            progress.num_preemptions,
+        ];
+        // Without a branch for each: all of them are looked at once, for one that the wire cannot carry.
+        let (mut given, mut all) = (0, 0);
+        for (index, value) in values.into_iter().enumerate() {
+            given |= u8::from(value.is_some()) << index;
+            all |= value.unwrap_or(0);
+            self.fields.progress[index] = value.unwrap_or(0) as i64;
+        }
+        self.fields.given = given;
         self.fields.phase = progress.phase;
+        if all > i64::MAX as u64 {
+            self.leave_out_beyond(values);
+        }
+    }
+
+    #[cold]
+    fn leave_out_beyond(&mut self, values: [Option<u64>; PROGRESS.len()]) {
+        for (index, value) in values.into_iter().enumerate() {
+            if let Some(value) = value.filter(|value| i64::try_from(*value).is_err()) {
+                self.fields.given &= !(1 << index);
+                self.invalid(PROGRESS[index], &value);
+            }
+        }
     }
 
     /// An integer.
@@ -134,7 +179,64 @@ impl Said {
 
     #[cold]
     fn invalid(&mut self, attr: Attr, value: &dyn fmt::Debug) {
-        self.problems.push(Problem::Invalid(attr, format!("{value:?}")));
+        self.problems.push(Problem::invalid(attr, value));
+    }
+}
+
+/// What a call of `journey_record!` says.
+#[derive(Debug)]
+pub struct Attributes {
+    list: SmallVec<[(Attr, OwnedValue); 4]>,
+    /// Bytes of one text at most.
+    max_text: usize,
+    problems: Vec<Problem>,
+}
+
+impl Attributes {
+    fn new(max_text: usize) -> Self {
+        Self { list: SmallVec::new(), max_text, problems: Vec::new() }
+    }
+
+    /// An integer.
+    #[inline]
+    pub fn int<T: Int + ?Sized>(&mut self, attr: Attr, value: &T) {
+        match value.given() {
+            Given::Value(value) => self.list.push((attr, OwnedValue::Int(value))),
+            Given::Nothing => {}
+            Given::Beyond(value) => self.problems.push(Problem::invalid(attr, &value)),
+        }
+    }
+
+    /// A float.
+    #[inline]
+    pub fn float<T: Float + ?Sized>(&mut self, attr: Attr, value: &T) {
+        match value.given() {
+            Given::Value(value) if value.is_finite() => self.list.push((attr, OwnedValue::Float(value))),
+            Given::Nothing => {}
+            Given::Value(value) | Given::Beyond(value) => self.problems.push(Problem::invalid(attr, &value)),
+        }
+    }
+
+    /// A text.
+    pub fn text(&mut self, attr: Attr, value: Option<&str>) {
+        let Some(value) = value else { return };
+        let kept = truncate(value, self.max_text);
+        if kept.len() < value.len() {
+            self.problems.push(Problem::Truncated(attr));
+        }
+        self.list.push((attr, OwnedValue::Text(kept.into())));
+    }
+
+    /// What a value prints.
+    pub fn print(&mut self, attr: Attr, value: &dyn fmt::Debug) {
+        let mut text = String::new();
+        let mut writer = Bounded { text: &mut text, end: self.max_text, cut: false };
+        // A `Debug` that fails has printed what it could.
+        let _ = fmt::write(&mut writer, format_args!("{value:?}"));
+        if writer.cut {
+            self.problems.push(Problem::Truncated(attr));
+        }
+        self.list.push((attr, OwnedValue::Text(text.into())));
     }
 }
 
@@ -163,13 +265,35 @@ pub fn emit_current(site: &'static EventSite, fill: impl FnOnce(&mut Said)) {
     }
 }
 
+/// Sets what `fill` says on `span`, where the journey layer is the only one: nobody else has to be told. Returns whether
+/// it did.
+#[inline]
+pub fn record(span: &Span, fill: impl FnOnce(&mut Attributes)) -> bool {
+    let recorded = span.with_subscriber(|(id, dispatch)| match dispatch.downcast_ref::<JourneyLayer>() {
+        Some(layer) if layer.state.alone => {
+            let mut attributes = Attributes::new(layer.state.core.config.max_value_length);
+            fill(&mut attributes);
+            layer.state.set(id.into_u64(), &attributes);
+            true
+        }
+        _ => false,
+    });
+    recorded.unwrap_or(false)
+}
+
 impl LayerState {
+    fn set(&self, id: u64, attributes: &Attributes) {
+        if !attributes.problems.is_empty()
+            && let Some(site) = self.table.with_live(id, |live| live.site())
+        {
+            self.core.note_problems(&site.place, &attributes.problems);
+        }
+        self.record(id, &attributes.list);
+    }
+
     fn say(&self, site: &'static EventSite, said: &Said, start: Option<&Id>, dispatch: &Dispatch) {
-        for problem in &said.problems {
-            match problem {
-                Problem::Invalid(attr, value) => self.core.note_invalid(&site.place, *attr, &format_args!("{value}")),
-                Problem::Truncated(attr) => self.core.note_truncated(&site.place, *attr),
-            }
+        if !said.problems.is_empty() {
+            self.core.note_problems(&site.place, &said.problems);
         }
         let walk = |each: &mut dyn FnMut(u64) -> bool| self.walk_from(dispatch, start, each);
         self.event(&site.place, site.event, &said.fields, start.map(Id::into_u64), &walk);

@@ -27,6 +27,7 @@ enum Found {
 
 impl LayerState {
     /// Routes an event: to `start` or the nearest span around it that owns such events.
+    #[inline]
     pub(crate) fn event(
         &self,
         place: &'static Place,
@@ -35,35 +36,52 @@ impl LayerState {
         start: Option<u64>,
         walk: Walk<'_>,
     ) {
-        let core = &*self.core;
         let now = clock::monotonic_ns();
+        // Nearly always the event is for the very span that is named, is right, and is not the last one.
+        match start.and_then(|id| self.take_event(id, kind, fields, now)) {
+            Some(Found::Live(Outcome::Taken, None)) => {}
+            Some(found) => self.settle_event(place, kind, Some(found)),
+            None => self.route_event(place, kind, fields, now, walk),
+        }
+    }
+
+    /// Gives the event to the span `id`, if that owns such events.
+    #[inline]
+    fn take_event(&self, id: u64, kind: Event, fields: &EventFields, now: i64) -> Option<Found> {
+        let here = self.table.with(id, |entry| match entry {
+            Entry::Live(live) if live.record.name == kind.span() => {
+                let outcome = live.event(kind, fields, now, self.core.config.max_events);
+                // From its terminal event on, a request's id is free for the client's next try.
+                let is_over = kind.is_terminal() && live.record.name == SpanName::LlmRequest;
+                Some(Found::Live(outcome, is_over.then(|| live.record.live.id_key.take()).flatten()))
+            }
+            Entry::Exported(family) if family.name == kind.span() => Some(Found::Exported),
+            Entry::Rejected { name, .. } if *name == Some(kind.span()) => Some(Found::Rejected),
+            Entry::SampledOut(name) if *name == kind.span() => Some(Found::SampledOut),
+            _ => None,
+        });
+        here.flatten()
+    }
+
+    /// Looks for the span outward.
+    #[cold]
+    fn route_event(&self, place: &'static Place, kind: Event, fields: &EventFields, now: i64, walk: Walk<'_>) {
         let mut found = None;
         let mut in_sampled_out = false;
-        let mut visit = |id: u64| {
-            let here = self.table.with(id, |entry| match entry {
-                Entry::Live(live) if live.record.name == kind.span() => {
-                    let outcome = live.event(kind, fields, now, core.config.max_events);
-                    // From its terminal event on, a request's id is free for the client's next try.
-                    let is_over = kind.is_terminal() && live.record.name == SpanName::LlmRequest;
-                    Some(Found::Live(outcome, is_over.then(|| live.record.live.id_key.take()).flatten()))
-                }
-                Entry::Exported(family) if family.name == kind.span() => Some(Found::Exported),
-                Entry::Rejected { name, .. } if *name == Some(kind.span()) => Some(Found::Rejected),
-                Entry::SampledOut(name) => {
-                    in_sampled_out = true;
-                    (*name == kind.span()).then_some(Found::SampledOut)
-                }
-                Entry::Live(_) | Entry::Exported(_) | Entry::Rejected { .. } => None,
-            });
-            found = here.flatten();
+        walk(&mut |id| {
+            found = self.take_event(id, kind, fields, now);
+            in_sampled_out |= self.table.with(id, |entry| matches!(entry, Entry::SampledOut(_))) == Some(true);
             found.is_some()
-        };
-        if !start.is_some_and(&mut visit) {
-            walk(&mut visit);
+        });
+        if found.is_some() || !in_sampled_out {
+            self.settle_event(place, kind, found);
         }
+    }
+
+    fn settle_event(&self, place: &'static Place, kind: Event, found: Option<Found>) {
+        let core = &*self.core;
         let lost = match found {
             Some(Found::SampledOut) => return,
-            None if in_sampled_out => return,
             Some(Found::Live(outcome, request_key)) => {
                 if let Some(key) = request_key {
                     core.duplicates.release(key);
@@ -82,8 +100,9 @@ impl LayerState {
             Some(Found::Rejected) => Some(Reason::DuplicateSpan),
             None => Some(Reason::OrphanEvent),
         };
-        core.stats.event_started();
+        // One that is on its span is counted with the span.
         if let Some(reason) = lost {
+            core.stats.event_started();
             core.stats.event(reason);
             core.warn(place, reason, format_args!("{} went nowhere", kind.ident()));
         }
@@ -99,11 +118,11 @@ impl LayerState {
             core.warn(&site.place, reason, format_args!("a span was refused"));
             return self.table.insert(id, Entry::Rejected { name, original: None });
         }
-        let mut record =
-            SpanRecord::new(SpanName::LlmRequest, TraceId::INVALID, opentelemetry::trace::SpanId::INVALID, 0, 0);
-        attrs.record(&mut Fields::new(site, core, &mut record));
+        let mut record = core.pool().take();
+        record.begin(SpanName::LlmRequest, TraceId::INVALID, 0);
+        attrs.record(&mut Fields::new(site, core, &mut *record));
         let original = self.enclosing_request(walk).or_else(|| self.request_with_id_of(&record));
-        self.reject(id, site, reason, SpanName::LlmRequest, original, &record);
+        self.reject(id, site, reason, SpanName::LlmRequest, original, record);
     }
 
     /// The live `llm_request` that has the same request id.
@@ -126,10 +145,8 @@ impl LayerState {
             .with(id, |entry| match entry {
                 Entry::Live(live) => Some(live.record.context()),
                 Entry::Exported(family) => Some(family.context.clone()),
-                Entry::Rejected { original: Some(Original { family: Some(family), .. }), .. } => {
-                    Some(family.context.clone())
-                }
-                Entry::Rejected { .. } | Entry::SampledOut(_) => None,
+                Entry::Rejected { original, .. } => Some(original.as_ref()?.family.as_ref()?.context.clone()),
+                Entry::SampledOut(_) => None,
             })
             .flatten()
     }

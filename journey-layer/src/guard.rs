@@ -138,10 +138,10 @@ impl RawSpans for Core {
         }
         let key = Duplicates::span_key(span.span_context.trace_id(), span.span_context.span_id());
         let verdict = self.judge(name, span);
-        match verdict {
-            Ok(()) => self.forget(key, clock::monotonic_ns()),
-            Err(_) => self.duplicates.release(key),
+        if verdict.is_ok() {
+            self.remember_key(key, clock::monotonic_ns());
         }
+        self.duplicates.release(key);
         verdict
     }
 }

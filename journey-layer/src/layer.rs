@@ -106,15 +106,14 @@ where
             SiteKind::RefusedSpan(reason) => return state.refuse(id, site, reason, attrs, &around),
             SiteKind::Event(_) | SiteKind::RefusedEvent(_) | SiteKind::Shadow => return,
         };
-        let verdict = match ticket::take(name) {
-            Some(decision) => Verdict::Build(decision),
-            None => state.decide(name, Parent::Context, None, &around),
-        };
-        match verdict {
+        if let Some(record) = ticket::take(name) {
+            return state.open(id, site, record);
+        }
+        match state.decide(name, Parent::Context, None, &around) {
             Verdict::Build(decision) => {
-                let mut record = state.new_record(&decision);
+                let mut record = state.prepare(decision);
                 attrs.record(&mut Fields::new(site, &state.core, &mut *record));
-                state.open(id, site, decision, record);
+                state.open(id, site, record);
             }
             Verdict::SampledOut => {
                 state.core.sampled_out(name);
@@ -130,10 +129,10 @@ where
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
-        let Some(site) = ctx.span(id).and_then(|span| callsites::site(span.metadata())) else { return };
+        let Some(site) = ctx.metadata(id).and_then(callsites::site) else { return };
         let mut attributes = Pending::new();
         values.record(&mut Fields::new(site, &self.state.core, &mut attributes));
-        self.state.record(id.into_u64(), attributes);
+        self.state.record(id.into_u64(), &attributes);
     }
 
     fn on_follows_from(&self, id: &Id, follows: &Id, _: Context<'_, S>) {
@@ -175,8 +174,6 @@ where
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {
-        if let Some(Entry::Live(live)) = self.state.table.remove(id.into_u64()) {
-            self.state.core.close(live);
-        }
+        self.state.close(id.into_u64());
     }
 }

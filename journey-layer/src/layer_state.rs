@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use journey_schema::{Attr, SpanName};
+use opentelemetry::trace::{SpanId, TraceId};
 use tracing_core::dispatcher::WeakDispatch;
 
 use crate::callsites::Site;
@@ -15,11 +16,10 @@ use crate::duplicates::{Origin, Seen};
 use crate::layer::WalkFrom;
 use crate::lifecycle::LiveSpan;
 use crate::placeholder::{self, Placeholders};
-use crate::record::{ParentSpan, SpanRecord};
-use crate::sampling;
+use crate::record::{OwnedValue, ParentSpan, SpanRecord};
+use crate::span_ids::SpanIds;
 use crate::stats::{Count, Reason};
-use crate::table::{Entry, Original, Table};
-use crate::visitor::Pending;
+use crate::table::{Entry, Family, Original, Table};
 
 /// One layer: the spans of one subscriber.
 pub(crate) struct LayerState {
@@ -28,6 +28,7 @@ pub(crate) struct LayerState {
     /// Nothing else listens to the subscriber: foreign callsites may be switched off altogether.
     pub(crate) alone: bool,
     pub(crate) table: Table,
+    span_ids: SpanIds,
     pub(crate) placeholders: Placeholders,
     /// The subscriber that the layer is part of, once it is known.
     pub(crate) dispatch: OnceLock<WeakDispatch>,
@@ -44,6 +45,7 @@ impl LayerState {
             core: core.clone(),
             alone,
             table: Table::new(),
+            span_ids: SpanIds::new(),
             placeholders: Placeholders::default(),
             dispatch: OnceLock::new(),
             walk: OnceLock::new(),
@@ -52,29 +54,46 @@ impl LayerState {
         state
     }
 
-    /// Opens the span `id`, or rejects it: `record` holds the attributes it was created with.
-    pub(crate) fn open(&self, id: u64, site: &'static Site, decision: Box<Decision>, mut record: Box<SpanRecord>) {
-        let core = &*self.core;
-        core.stats.span_started();
-        let origin = Origin { layer: self.number, id };
-        let name = record.name;
-        if let Some((reason, original)) = decision.duplicate {
-            return self.reject(id, site, reason, name, original, &record);
-        }
+    /// The record of a span that is to be built, without attributes and without the span's id.
+    pub(crate) fn prepare(&self, decision: Decision) -> Box<SpanRecord> {
+        let mut record = self.core.pool().take();
+        record.begin(decision.name, decision.trace_id, decision.anchor_ns.unwrap_or_else(clock::anchor_ns));
         if let Some(parent) = &decision.parent {
             record.parent = Some(ParentSpan { span_id: parent.span_id(), is_remote: parent.is_remote() });
             record.set_trace_state(parent.trace_state());
         }
+        if decision.duplicate.is_some() || decision.sibling.is_some() {
+            let opening = record.live.opening.get_or_insert_default();
+            (opening.duplicate, opening.around) = (decision.duplicate, decision.sibling);
+        }
+        record
+    }
+
+    /// Opens the span `id`, or rejects it: `record` holds the attributes it was created with.
+    pub(crate) fn open(&self, id: u64, site: &'static Site, mut record: Box<SpanRecord>) {
+        let core = &*self.core;
+        core.stats.span_started();
+        let origin = Origin { layer: self.number, id };
+        let name = record.name;
+        record.open(self.span_ids.span_id(id, record.trace_id), clock::monotonic_ns());
+        let opening = record.live.opening.take();
+        if let Some(opening) = &opening {
+            core.note_problems(&site.place, &opening.problems);
+        }
+        let (duplicate, around) = opening.map_or((None, None), |opening| (opening.duplicate, opening.around));
+        if let Some(duplicate) = duplicate {
+            let (reason, original) = *duplicate;
+            return self.reject(id, site, reason, name, original, record);
+        }
         let mut live = LiveSpan::new(record, site);
-        let has_id = live.record.attribute(Attr::RequestId).is_some();
-        let verdict = match decision.sibling {
+        let verdict = match around {
             // Without ids, a sequence inside a sequence can only be the same one.
-            Some(around) if !has_id => Err(self.original_at(around)),
+            Some(around) if live.record.attribute(Attr::RequestId).is_none() => Err(self.original_at(around)),
             _ => self.claim(&mut live, origin),
         };
         if let Err(original) = verdict {
             let reason = if name == SpanName::LlmRequest { Reason::SameId } else { Reason::SameSequence };
-            return self.reject(id, site, reason, name, Some(original), &live.record);
+            return self.reject(id, site, reason, name, Some(original), live.record);
         }
         if !core.take_place() {
             self.forget_claim(&live);
@@ -82,10 +101,41 @@ impl LayerState {
             core.warn(&site.place, Reason::LiveLimit, format_args!("{} spans are open", core.config.max_live));
             return self.table.insert(id, Entry::Rejected { name: Some(name), original: None });
         }
-        if let Some(key) = live.record.span_key() {
-            core.duplicates.open(key, name, origin);
-        }
         self.table.insert(id, Entry::Live(live));
+    }
+
+    /// The last handle of the span `id` is gone.
+    pub(crate) fn close(&self, id: u64) {
+        let closed = self.table.remove_after(id, |entry| {
+            if let Entry::Live(live) = entry {
+                self.core.remember(live);
+            }
+        });
+        if let Some(Entry::Live(live)) = closed {
+            self.core.close(live);
+        }
+    }
+
+    /// Takes every live span that `wanted` wants out of the table.
+    pub(crate) fn sweep(&self, mut wanted: impl FnMut(&LiveSpan) -> bool) -> Vec<LiveSpan> {
+        self.table.sweep(|live| {
+            let taken = wanted(live);
+            if taken {
+                self.core.remember(live);
+            }
+            taken
+        })
+    }
+
+    /// The live span that this context is of, if it is this layer's.
+    pub(crate) fn find(&self, trace_id: TraceId, span_id: SpanId) -> Option<Seen> {
+        let id = self.span_ids.id(span_id, trace_id);
+        let name = self.table.with_live(id, |live| {
+            let record = &live.record;
+            (record.trace_id == trace_id && record.span_id == span_id && record.name.is_journey())
+                .then_some(record.name)
+        });
+        name.flatten().map(|name| Seen::Live { origin: Origin { layer: self.number, id }, name })
     }
 
     /// Takes the key that the span's `gen_ai.request.id` stands for.
@@ -119,7 +169,7 @@ impl LayerState {
     fn original_at(&self, id: u64) -> Original {
         let family = self.table.with(id, |entry| match entry {
             Entry::Live(live) => Some(live.family()),
-            Entry::Exported(family) => Some(family.clone()),
+            Entry::Exported(family) => Some(Family::clone(family)),
             Entry::Rejected { .. } | Entry::SampledOut(_) => None,
         });
         Original { id: Some(id), family: family.flatten() }
@@ -133,15 +183,17 @@ impl LayerState {
         reason: Reason,
         name: SpanName,
         original: Option<Original>,
-        record: &SpanRecord,
+        record: Box<SpanRecord>,
     ) {
         let core = &*self.core;
         core.stats.span(reason);
         core.warn(&site.place, reason, format_args!("a second {} was refused", name.name()));
         if let Some(original) = original.as_ref().and_then(|original| original.id) {
-            self.merge(original, record.attributes().map(|(attr, value)| (attr, value.to_owned())).collect());
+            let attributes: Vec<_> = record.attributes().map(|(attr, value)| (attr, value.to_owned())).collect();
+            self.merge(original, &attributes);
         }
-        self.table.insert(id, Entry::Rejected { name: Some(name), original });
+        core.pool().give(std::iter::once(record));
+        self.table.insert(id, Entry::Rejected { name: Some(name), original: original.map(Box::new) });
         assert!(
             core.config.duplicates != OnDuplicate::Panic,
             "{reason}: a second {} at {}:{}",
@@ -152,12 +204,12 @@ impl LayerState {
     }
 
     /// Sets on the live span `original` the attributes that it lacks.
-    pub(crate) fn merge(&self, original: u64, attributes: Pending) {
+    pub(crate) fn merge(&self, original: u64, attributes: &[(Attr, OwnedValue)]) {
         if self.core.config.duplicates != OnDuplicate::Merge {
             return;
         }
         self.table.with_live(original, |live| {
-            for (attr, value) in &attributes {
+            for (attr, value) in attributes {
                 if live.record.name.attributes().contains(attr) && live.record.attribute(*attr).is_none() {
                     live.record.set_attribute(*attr, value.as_ref());
                 }
@@ -166,11 +218,11 @@ impl LayerState {
     }
 
     /// Sets attributes on the span `id` after its creation.
-    pub(crate) fn record(&self, id: u64, attributes: Pending) {
+    pub(crate) fn record(&self, id: u64, attributes: &[(Attr, OwnedValue)]) {
         let request_id = attributes.iter().any(|(attr, _)| *attr == Attr::RequestId);
         let original = self.table.with(id, |entry| match entry {
             Entry::Live(live) => {
-                for (attr, value) in &attributes {
+                for (attr, value) in attributes {
                     live.record.set_attribute(*attr, value.as_ref());
                 }
                 None
@@ -219,27 +271,18 @@ impl LayerState {
         let Some(Entry::Live(live)) = self.table.remove(id) else { return };
         let core = &*self.core;
         core.give_place();
-        core.stats.count(Reason::DuplicateSpan, Count { spans: 0, events: live.record.event_count() as u64 });
-        if let Some(key) = live.record.span_key() {
-            core.duplicates.release(key);
-        }
+        let events = Count { spans: 0, events: live.record.event_count() as u64 };
+        core.stats.started(events);
+        core.stats.count(Reason::DuplicateSpan, events);
         let name = live.record.name;
         let reason = if name == SpanName::LlmRequest { Reason::SameId } else { Reason::SameSequence };
-        self.reject(id, live.site(), reason, name, Some(original), &live.record);
-    }
-
-    /// The record of a span that begins now, without parent and attributes.
-    pub(crate) fn new_record(&self, decision: &Decision) -> Box<SpanRecord> {
-        let mut record = self.core.pool().take();
-        let anchor_ns = decision.anchor_ns.unwrap_or_else(clock::anchor_ns);
-        let start_ns = clock::monotonic_ns();
-        record.begin(decision.name, decision.trace_id, sampling::new_span_id(), start_ns, anchor_ns);
-        record
+        let site = live.site();
+        self.reject(id, site, reason, name, Some(original), live.record);
     }
 
     pub(crate) fn end_all(&self) {
         self.placeholders.clear();
-        for live in self.table.sweep(|_| true) {
+        for live in self.sweep(|_| true) {
             self.core.close(live);
         }
     }
@@ -248,7 +291,7 @@ impl LayerState {
 impl Drop for LayerState {
     fn drop(&mut self) {
         // The subscriber is gone, and no close will come for what is still open.
-        for live in self.table.sweep(|_| true) {
+        for live in self.sweep(|_| true) {
             self.core.close(live);
         }
     }

@@ -67,8 +67,10 @@ extern crate self as journey_layer;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod admit;
 mod callsites;
 mod clock;
+mod closed;
 mod config;
 mod core;
 mod decide;
@@ -97,6 +99,7 @@ mod record_event;
 mod resource;
 mod sampling;
 mod sink;
+mod span_ids;
 mod stats;
 mod table;
 pub mod testing;

@@ -3,7 +3,9 @@
 use journey_schema::{AbortReason, Attr, Event, FinishStatus, Lifecycle, SpanName, Violation};
 
 use crate::callsites::Site;
-use crate::record::{SpanRecord, ValueRef};
+use crate::decide::Duplicate;
+use crate::emit::Problem;
+use crate::record::SpanRecord;
 use crate::record_event::{Mark, seconds};
 use crate::visitor::{EventFields, PROGRESS};
 
@@ -40,7 +42,19 @@ pub(crate) struct LiveState {
     pub(crate) ending: Ending,
     /// The key that the span's `gen_ai.request.id` stands for, while the span has it.
     pub(crate) id_key: Option<u64>,
+    /// What is known before the span is opened.
+    pub(crate) opening: Option<Box<Opening>>,
     lifecycle: Lifecycle,
+}
+
+/// What few spans have to tell when they are opened.
+#[derive(Debug, Default)]
+pub(crate) struct Opening {
+    /// It is a duplicate, of that span.
+    pub(crate) duplicate: Option<Box<Duplicate>>,
+    /// The `llm_core` around a nested `llm_core`.
+    pub(crate) around: Option<u64>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// A span that is open.
@@ -101,7 +115,9 @@ impl LiveSpan {
         }
         if event.is_terminal() {
             record.end_ns = now;
-            record.set_error_of(event, fields);
+            if event == Event::Aborted || fields.status == Some(FinishStatus::Error) {
+                record.set_error_of(event, fields);
+            }
         }
         verdict.map_or_else(Outcome::Illegal, |()| Outcome::Taken)
     }
@@ -147,52 +163,47 @@ impl LiveSpan {
 impl SpanRecord {
     /// Appends the counters of the next event of `llm_core`: what is given, else as last given. Returns which are known.
     fn push_progress(&mut self, fields: &EventFields) -> u8 {
-        let (mut values, before) = match (self.progress.last(), self.marks.last()) {
-            (Some(values), Some(mark)) => (*values, mark.given),
-            _ => Default::default(),
+        let (before, known) = match (self.progress.last(), self.marks.last()) {
+            (Some(values), Some(mark)) => (values, mark.given),
+            _ => (&[0; PROGRESS.len()], 0),
         };
-        for (index, value) in fields.progress.iter().enumerate() {
-            if fields.given & 1 << index != 0 {
-                values[index] = *value;
-            }
-        }
-        if fields.given & 1 << PREEMPTIONS == 0 {
+        let given = fields.given;
+        let mut values =
+            std::array::from_fn(|index| if given & 1 << index != 0 { fields.progress[index] } else { before[index] });
+        if given & 1 << PREEMPTIONS == 0 {
             values[PREEMPTIONS] = i64::from(self.live.lifecycle.preemptions()).max(values[PREEMPTIONS]);
         }
         self.progress.push(values);
-        fields.given | before | 1 << PREEMPTIONS
+        given | known | 1 << PREEMPTIONS
     }
 
-    /// Status ERROR where a terminal event says so.
+    /// Status ERROR, as a terminal event says.
+    #[cold]
     fn set_error_of(&mut self, event: Event, fields: &EventFields) {
         if event == Event::Aborted {
             let error = fields.others.iter().find(|(attr, _)| *attr == Attr::Error);
             let text = error.and_then(|(_, value)| value.as_ref().as_str());
             self.set_error(text.unwrap_or(fields.reason.map_or("aborted", AbortReason::as_str)));
-        } else if fields.status == Some(FinishStatus::Error) {
+        } else {
             self.set_error(FinishStatus::Error.as_str());
         }
     }
 
     /// Sets the latencies that the span's events support, in seconds.
     fn derive_latencies(&mut self) {
-        let first = |event: Event| self.marks.iter().find(|mark| mark.event == event).map(|mark| mark.mono_ns);
-        let terminal = self.marks.iter().rev().find(|mark| mark.event.is_terminal()).map(|mark| mark.mono_ns);
+        let mut at = Moments::default();
+        self.marks.iter().for_each(|mark| at.pass(mark));
         match self.name {
             SpanName::LlmRequest => {
-                let (arrived, answered) = (first(Event::Arrived), first(Event::FirstResponseFromCore));
-                self.latency(Attr::LatencyE2e, arrived, terminal);
-                self.latency(Attr::TimeToFirstToken, arrived, answered);
+                self.latency(Attr::LatencyE2e, at.first, at.terminal);
+                self.latency(Attr::TimeToFirstToken, at.first, at.token);
             }
             SpanName::LlmCore => {
-                let (queued, scheduled, token) =
-                    (first(Event::Queued), first(Event::Scheduled), first(Event::FirstToken));
-                let preempted = self.time_preempted();
-                self.latency(Attr::TimeInQueue, queued, scheduled);
-                self.latency(Attr::TimeInModelPrefill, scheduled, token);
-                self.latency(Attr::TimeInModelDecode, token, terminal);
-                self.latency(Attr::TimeInModelInference, scheduled, terminal);
-                self.latency(Attr::TimePreempted, preempted.map(|_| 0), preempted);
+                self.latency(Attr::TimeInQueue, at.first, at.scheduled);
+                self.latency(Attr::TimeInModelPrefill, at.scheduled, at.token);
+                self.latency(Attr::TimeInModelDecode, at.token, at.terminal);
+                self.latency(Attr::TimeInModelInference, at.scheduled, at.terminal);
+                self.latency(Attr::TimePreempted, at.preempted.map(|_| 0), at.preempted);
             }
             SpanName::SchedulerStep | SpanName::ModelForward => {}
         }
@@ -200,24 +211,40 @@ impl SpanRecord {
 
     fn latency(&mut self, attr: Attr, from: Option<i64>, to: Option<i64>) {
         if let (Some(from), Some(to)) = (from, to) {
-            self.set_attribute(attr, ValueRef::Float(seconds(to - from)));
+            self.push_derived(attr, seconds(to - from));
         }
     }
+}
 
-    /// The sum of the times from PREEMPTED to SCHEDULED, where there is one.
-    fn time_preempted(&self) -> Option<i64> {
-        let (mut since, mut sum) = (None, None);
-        for mark in &self.marks {
-            match mark.event {
-                Event::Preempted => since = Some(mark.mono_ns),
-                Event::Scheduled => {
-                    if let Some(since) = since.take() {
-                        *sum.get_or_insert(0) += mark.mono_ns - since;
-                    }
+/// When what a latency is measured by came first.
+#[derive(Default)]
+struct Moments {
+    /// ARRIVED or QUEUED.
+    first: Option<i64>,
+    scheduled: Option<i64>,
+    /// FIRST_RESPONSE_FROM_CORE or FIRST_TOKEN.
+    token: Option<i64>,
+    terminal: Option<i64>,
+    preempted_at: Option<i64>,
+    /// Sum of the times from PREEMPTED to SCHEDULED.
+    preempted: Option<i64>,
+}
+
+impl Moments {
+    fn pass(&mut self, mark: &Mark) {
+        let now = mark.mono_ns;
+        match mark.event {
+            Event::Arrived | Event::Queued => _ = self.first.get_or_insert(now),
+            Event::FirstResponseFromCore | Event::FirstToken => _ = self.token.get_or_insert(now),
+            Event::Departed | Event::Aborted | Event::Finished => self.terminal = Some(now),
+            Event::Preempted => self.preempted_at = Some(now),
+            Event::Scheduled => {
+                self.scheduled.get_or_insert(now);
+                if let Some(since) = self.preempted_at.take() {
+                    *self.preempted.get_or_insert(0) += now - since;
                 }
-                _ => {}
             }
+            Event::HandoffToCore | Event::BatchSummary | Event::RequestSnapshot => {}
         }
-        sum
     }
 }

@@ -8,7 +8,7 @@ use opentelemetry::metrics::{AsyncInstrument, Meter};
 use crate::core::Core;
 use crate::export::sink::ExportSink;
 use crate::sink::Sink;
-use crate::stats::{Count, JourneyStats, Ledger, Stats};
+use crate::stats::{JourneyStats, Ledger, Stats};
 
 /// What a meter's callbacks read. They live as long as the meter's provider, and must not keep the pipeline from ending
 /// with its last handle; the counters they go on reporting.
@@ -27,7 +27,7 @@ impl Observed {
     fn read(&self) -> JourneyStats {
         let open = self.core.upgrade().map(|core| core.census()).unwrap_or_default();
         let queued = self.sink.upgrade().map(|sink| sink.backlog()).unwrap_or_default();
-        self.stats.snapshot(Count { spans: open.spans + queued.spans, events: open.events + queued.events })
+        self.stats.snapshot(open, queued)
     }
 
     /// Makes the instruments on `meter`. Their callbacks hold no lock while they call into OpenTelemetry.

@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 
-use opentelemetry::Context;
 use tracing_core::Metadata;
 use tracing_core::dispatcher::{self, Dispatch};
 use tracing_core::span::{Id, Record};
@@ -11,8 +10,9 @@ use tracing_core::subscriber::NoSubscriber;
 pub use journey_schema::{AbortReason, Attr, Event, FinishStatus, Phase, ScheduleKind, SpanName};
 pub use tracing;
 
-use crate::decide::{Decision, Verdict};
-pub use crate::emit::{EventSite, Said, emit, emit_current};
+use crate::admit::is_switched_off;
+pub use crate::admit::{Admission, Ticket, admit, admit_sibling};
+pub use crate::emit::{EventSite, Said, emit, emit_current, record};
 use crate::headers::Headers;
 pub use crate::instrument::{Entered, Instrumented, enter, instrument};
 use crate::layer::JourneyLayer;
@@ -20,9 +20,7 @@ use crate::layer_state::LayerState;
 use crate::macros::journey_event;
 use crate::placeholder;
 pub use crate::progress::Progress;
-use crate::stats::Reason;
 use crate::table::Entry;
-use crate::ticket;
 
 #[path = "value.rs"]
 pub mod value;
@@ -40,102 +38,7 @@ pub enum Parent<'a> {
     Span(&'a tracing::Span),
 }
 
-/// What becomes of a span that the code asks for.
-pub enum Admission {
-    /// Build it.
-    Build(Ticket),
-    /// It is sampled out (or refused): use this span in its place.
-    Out(tracing::Span),
-}
-
-/// Carries what [`admit`] decided to the layer's `on_new_span`.
-pub struct Ticket(Option<Box<Decision>>);
-
-impl Ticket {
-    /// Creates the span under this ticket.
-    #[inline]
-    pub fn build(self, create: impl FnOnce() -> tracing::Span) -> tracing::Span {
-        match self.0 {
-            Some(decision) => ticket::build(decision, create),
-            None => create(),
-        }
-    }
-}
-
-/// Decides about a span before any of its arguments is evaluated. Without a layer, every span is built as it stands.
-pub fn admit(name: SpanName, parent: Parent<'_>) -> Admission {
-    admit_with(name, parent, None)
-}
-
-/// The same for an `llm_request` of the same client request as `sibling`.
-pub fn admit_sibling(name: SpanName, parent: Parent<'_>, sibling: &tracing::Span) -> Admission {
-    admit_with(name, parent, Some(sibling))
-}
-
-fn admit_with(name: SpanName, parent: Parent<'_>, sibling: Option<&tracing::Span>) -> Admission {
-    if is_switched_off(name) {
-        return Admission::Out(tracing::Span::none());
-    }
-    let current = dispatcher::get_default(|dispatch| {
-        (!dispatch.is::<NoSubscriber>())
-            .then(|| dispatch.downcast_ref::<JourneyLayer>().map(|layer| (layer.state.clone(), dispatch.clone())))
-    });
-    // Outside the dispatcher's closure: what runs from here on may itself be traced.
-    match current {
-        Some(Some((state, dispatch))) => state.admit(name, parent, sibling, &dispatch),
-        Some(None) => Admission::Build(Ticket(None)),
-        None => Admission::Out(tracing::Span::none()),
-    }
-}
-
-/// Whether a filter by target or level keeps every subscriber from spans of this name.
-///
-/// Not to be asked inside a dispatcher's closure: `tracing` registers a callsite there as if nobody listened.
-#[inline]
-fn is_switched_off(name: SpanName) -> bool {
-    placeholder::callsite(name).interest().is_never()
-}
-
 impl LayerState {
-    fn admit(
-        &self,
-        name: SpanName,
-        parent: Parent<'_>,
-        sibling: Option<&tracing::Span>,
-        dispatch: &Dispatch,
-    ) -> Admission {
-        if self.core.is_closed() && !Context::is_current_telemetry_suppressed() {
-            self.core.stats.span_started();
-            self.core.stats.span(Reason::Shutdown);
-            return Admission::Out(tracing::Span::none());
-        }
-        self.dispatch.get_or_init(|| dispatch.downgrade());
-        let start = match parent {
-            // A parent that is itself switched off takes its children along.
-            Parent::Span(span) if span.is_disabled() => return Admission::Out(tracing::Span::none()),
-            Parent::Span(span) => span.id(),
-            _ => dispatch.current_span().id().cloned(),
-        };
-        let sibling = match sibling {
-            Some(span) if span.is_disabled() => return Admission::Out(tracing::Span::none()),
-            Some(span) => span.id().and_then(|id| self.sibling(id.into_u64())),
-            None => None,
-        };
-        match self.decide(name, parent, sibling, &|each| self.walk_from(dispatch, start.as_ref(), each)) {
-            Verdict::Build(decision) => Admission::Build(Ticket(Some(decision))),
-            Verdict::SampledOut => {
-                self.core.sampled_out(name);
-                Admission::Out(self.placeholders.get(name, dispatch))
-            }
-            Verdict::Refused(reason) => {
-                self.core.stats.span_started();
-                self.core.stats.span(reason);
-                self.core.warn_unbuilt(name, reason);
-                Admission::Out(self.placeholders.get(name, dispatch))
-            }
-        }
-    }
-
     /// Shows the spans from `start` outward to `each`. The first is looked up here: most often it is the one.
     pub(crate) fn walk_from(&self, dispatch: &Dispatch, start: Option<&Id>, each: &mut dyn FnMut(u64) -> bool) {
         let Some(start) = start else { return };

@@ -201,7 +201,7 @@ mod tests {
     fn read(pairs: &[(&str, &str)], trusted: bool) -> (Remote, crate::JourneyStats) {
         let map: HashMap<String, String> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let stats = Stats::new();
-        (extract(&map, trusted, &stats), stats.snapshot(Default::default()))
+        (extract(&map, trusted, &stats), stats.snapshot(Default::default(), Default::default()))
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
         let parent = remote.parent.unwrap();
         let (back, stats) = {
             let stats = Stats::new();
-            (extract(&inject(&parent), true, &stats), stats.snapshot(Default::default()))
+            (extract(&inject(&parent), true, &stats), stats.snapshot(Default::default(), Default::default()))
         };
         assert!(back.sampled && back.from_journey && stats.noted.is_empty());
         assert_eq!(back.parent.unwrap(), parent, "and the journey member is not passed on");
@@ -277,7 +277,7 @@ mod tests {
         let core = extract(&inject(&remote.parent.unwrap()), true, &stats);
         assert!(core.sampled && core.from_journey);
         assert_eq!(core.parent.unwrap().trace_state().header(), state);
-        assert!(stats.snapshot(Default::default()).noted.is_empty());
+        assert!(stats.snapshot(Default::default(), Default::default()).noted.is_empty());
     }
 
     #[test]

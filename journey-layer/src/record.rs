@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use journey_schema::{Attr, SpanName};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
+use crate::emit::Problem;
 use crate::lifecycle::LiveState;
 use crate::record_event::{EventView, Mark, Other};
 use crate::visitor::PROGRESS;
@@ -158,19 +159,18 @@ impl Default for SpanRecord {
 }
 
 impl SpanRecord {
+    #[cfg(test)]
     pub(crate) fn new(name: SpanName, trace_id: TraceId, span_id: SpanId, start_ns: i64, anchor_ns: i64) -> Self {
         let mut record = Self::default();
-        record.begin(name, trace_id, span_id, start_ns, anchor_ns);
+        record.begin(name, trace_id, anchor_ns);
+        record.open(span_id, start_ns);
         record
     }
 
-    /// Makes an empty record one of a span that begins at `start_ns`, with room for a span of the usual length.
-    pub(crate) fn begin(&mut self, name: SpanName, trace_id: TraceId, span_id: SpanId, start_ns: i64, anchor_ns: i64) {
+    /// Makes an empty record one of a span of this name, with room for the usual number of events.
+    pub(crate) fn begin(&mut self, name: SpanName, trace_id: TraceId, anchor_ns: i64) {
         self.name = name;
         self.trace_id = trace_id;
-        self.span_id = span_id;
-        self.start_ns = start_ns;
-        self.end_ns = start_ns;
         self.anchor_ns = anchor_ns;
         // Empty: only a record that is new or was used for the other kind of span grows here.
         match name {
@@ -187,6 +187,19 @@ impl SpanRecord {
             }
             SpanName::SchedulerStep | SpanName::ModelForward => {}
         }
+    }
+
+    /// The span begins.
+    pub(crate) fn open(&mut self, span_id: SpanId, start_ns: i64) {
+        self.span_id = span_id;
+        self.start_ns = start_ns;
+        self.end_ns = start_ns;
+    }
+
+    /// Notes what is to be told of an attribute when the span is opened.
+    #[cold]
+    pub(crate) fn problem(&mut self, problem: Problem) {
+        self.live.opening.get_or_insert_default().problems.push(problem);
     }
 
     /// Empties the record and keeps its buffers.
@@ -258,6 +271,11 @@ impl SpanRecord {
             Some(slot) => *slot = new,
             None => self.attributes.push(new),
         }
+    }
+
+    /// Appends an attribute that only the layer sets, and sets once.
+    pub(crate) fn push_derived(&mut self, attr: Attr, value: f64) {
+        self.attributes.push(Slot { payload: value.to_bits(), attr, tag: Tag::Float });
     }
 
     /// Sets a span attribute to what `value` prints, cut after `limit` bytes. Returns whether it was cut.

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use opentelemetry::trace::{SpanContext, SpanId, TraceId};
+use opentelemetry::trace::{SpanContext, TraceId};
 use rand::rngs::SmallRng;
 use rand::{Rng, make_rng};
 
@@ -21,15 +21,6 @@ pub(crate) fn new_trace_id() -> TraceId {
     loop {
         let id = TraceId::from(u128::from(random()) << 64 | u128::from(random()));
         if id != TraceId::INVALID {
-            return id;
-        }
-    }
-}
-
-pub(crate) fn new_span_id() -> SpanId {
-    loop {
-        let id = SpanId::from(random());
-        if id != SpanId::INVALID {
             return id;
         }
     }

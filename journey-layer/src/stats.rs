@@ -215,14 +215,16 @@ impl Stats {
         self.events[reason as usize].fetch_add(1, Relaxed);
     }
 
-    /// What was counted, beside `live`: spans and events that are open or queued for export.
-    pub(crate) fn snapshot(&self, live: Count) -> JourneyStats {
+    /// What was counted, beside the spans that are `open` or `queued` for export, and their events. Events of open spans
+    /// are counted as started here: a request's thread writes no counter for them.
+    pub(crate) fn snapshot(&self, open: Count, queued: Count) -> JourneyStats {
+        let live = Count { spans: open.spans + queued.spans, events: open.events + queued.events };
         let pick = |table: &[AtomicU64; REASONS], class: Class| {
             let rows = Reason::ALL.iter().filter(|reason| reason.class() == class);
             rows.map(|reason| (*reason, table[*reason as usize].load(Relaxed))).filter(|(_, n)| *n > 0).collect()
         };
-        let ledger = |[started, recovered, exported, spooled]: [&AtomicU64; 4], live, table| Ledger {
-            started: started.load(Relaxed),
+        let ledger = |[started, recovered, exported, spooled]: [&AtomicU64; 4], uncounted, live, table| Ledger {
+            started: started.load(Relaxed) + uncounted,
             recovered: recovered.load(Relaxed),
             exported: exported.load(Relaxed),
             spooled: spooled.load(Relaxed),
@@ -237,11 +239,13 @@ impl Stats {
         JourneyStats {
             spans: ledger(
                 [&self.spans_started, &self.spans_recovered, &self.spans_exported, &self.spans_spooled],
+                0,
                 live.spans,
                 &self.spans,
             ),
             events: ledger(
                 [&self.events_started, &self.events_recovered, &self.events_exported, &self.events_spooled],
+                open.events,
                 live.events,
                 &self.events,
             ),

@@ -112,7 +112,7 @@ impl Capture {
 
     /// The ledger.
     pub fn stats(&self) -> JourneyStats {
-        self.core.stats.snapshot(self.core.census())
+        self.core.stats.snapshot(self.core.census(), Count::default())
     }
 }
 

@@ -29,7 +29,11 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
 //         }
 //     }
 //
-// With a span, `match &span { .. }` and `if wants(..)` stand where `enclosing` does, and `Span::record` is called.
+// With a span, `match &span { .. }` and `if wants(..)` stand where `enclosing` does. The attributes are handed to the
+// layer directly where that is alone,
+//     if !record(__journey_span, |__journey_said| { __journey_said.int(Attr::PromptTokens, __journey_prompt_tokens); }) {
+//         __journey_span.record("gen_ai.usage.prompt_tokens", &__journey_prompt_tokens);
+//     }
 fn record(args: &RecordArgs) -> TokenStream {
     let RecordArgs { krate, span, fields, owners } = args;
     let private = &quote!(#krate::__private);
@@ -38,7 +42,15 @@ fn record(args: &RecordArgs) -> TokenStream {
         let (key, value) = (field.attr.info().key, field.value(private));
         quote!(#target.record(#key, &#value);)
     });
-    let body = bind(fields, private, quote!({ #(#calls)* }));
+    let body = match span {
+        None => quote!({ #(#calls)* }),
+        Some(_) => {
+            let said = format_ident!("__journey_said");
+            let fill = fields.iter().map(|field| field.say(&said, private));
+            quote!(if !#private::record(#target, |#said| { #(#fill)* }) { #(#calls)* })
+        }
+    };
+    let body = bind(fields, private, body);
     let guarded = match span {
         Some(span) => bind_reference(
             span,

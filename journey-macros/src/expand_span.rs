@@ -22,13 +22,16 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
 //     if level_enabled!(Level::INFO) {
 //         let __journey_admission = admit(SpanName::LlmRequest, Parent::Headers(value::Source::source(&&headers)));
 //         match __journey_admission {
-//             Admission::Build(__journey_ticket) => match (&id,) {
-//                 (__journey_request_id,) => __journey_ticket.build(|| span!(
-//                     target: "vllm.api", Level::INFO, "llm_request",
-//                     "gen_ai.request.id" = %__journey_request_id,
-//                     "gen_ai.usage.prompt_tokens" = Empty,
-//                     ..
-//                 )),
+//             Admission::Build(mut __journey_ticket) => match (&id,) {
+//                 (__journey_request_id,) => {
+//                     __journey_ticket.print(Attr::RequestId, &display(__journey_request_id));
+//                     __journey_ticket.build(|| span!(
+//                         target: "vllm.api", Level::INFO, "llm_request",
+//                         "gen_ai.request.id" = %__journey_request_id,
+//                         "gen_ai.usage.prompt_tokens" = Empty,
+//                         ..
+//                     ))
+//                 }
 //             },
 //             Admission::Out(__journey_out) => __journey_out,
 //         }
@@ -52,7 +55,10 @@ pub(crate) fn span(args: &SpanArgs) -> TokenStream {
     let create = quote! {
         #tracing::span!(target: #scope, #parent_field #tracing::Level::INFO, #span_name, #list)
     };
-    let build = bind(fields, private, quote!(__journey_ticket.build(|| #create)));
+    let ticket = format_ident!("__journey_ticket");
+    let fill = fields.iter().map(|field| field.say(&ticket, private));
+    let build = bind(fields, private, quote!({ #(#fill)* #ticket.build(|| #create) }));
+    let mutability = (!fields.is_empty()).then(|| quote!(mut));
     // The headers' borrow ends with the `let`: an `.await` among the arguments does not carry it along.
     let arguments = quote!(#private::SpanName::#variant, #private::Parent::#source);
     let sibling_local = format_ident!("__journey_sibling");
@@ -63,7 +69,7 @@ pub(crate) fn span(args: &SpanArgs) -> TokenStream {
     let mut decide = quote! {
         let __journey_admission = #admission;
         match __journey_admission {
-            #private::Admission::Build(__journey_ticket) => #build,
+            #private::Admission::Build(#mutability #ticket) => #build,
             #private::Admission::Out(__journey_out) => __journey_out,
         }
     };

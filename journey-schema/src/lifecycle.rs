@@ -51,16 +51,16 @@ impl Lifecycle {
     ///
     /// # Errors
     /// The first reason why `event` is illegal here. After [`Violation::AfterTerminal`] the state is unchanged.
+    #[inline]
     pub fn advance(&mut self, event: Event) -> Result<(), Violation> {
         if let Some(terminal) = self.terminal() {
             return Err(Violation::AfterTerminal { terminal });
         }
+        let bit = 1 << event as u16;
         let legal = match self.last {
-            _ if event.is_once() && self.has(event) => Err(Violation::Repeated),
-            None if !event.may_begin() => Err(Violation::NotFirst),
-            Some(after) if !event.is_ending() && !after.successors().contains(&event) => {
-                Err(Violation::OutOfOrder { after })
-            }
+            _ if ONCE & self.seen & bit != 0 => Err(Violation::Repeated),
+            None if MAY_BEGIN & bit == 0 => Err(Violation::NotFirst),
+            Some(after) if (ENDING | SUCCESSORS[after as usize]) & bit == 0 => Err(Violation::OutOfOrder { after }),
             _ => Ok(()),
         };
         self.last = Some(event);
@@ -70,26 +70,31 @@ impl Lifecycle {
     }
 
     /// Whether `event` was seen.
+    #[inline]
     pub const fn has(&self, event: Event) -> bool {
         self.seen & (1 << event as u16) != 0
     }
 
     /// The terminal event, once there was one.
+    #[inline]
     pub fn terminal(&self) -> Option<Event> {
-        self.last.filter(|event| event.is_terminal())
+        self.last.filter(|event| TERMINAL & 1 << *event as u16 != 0)
     }
 
     /// PREEMPTED events seen.
+    #[inline]
     pub const fn preemptions(&self) -> u32 {
         self.preemptions
     }
 
     /// The `schedule.kind` that a SCHEDULED has when it is the next event.
+    #[inline]
     pub const fn schedule_kind(&self) -> ScheduleKind {
         if self.has(Event::Scheduled) { ScheduleKind::Resume } else { ScheduleKind::First }
     }
 
     /// The `phase` after the events seen so far. A preempted sequence keeps the phase it will resume in.
+    #[inline]
     pub const fn phase(&self) -> Phase {
         if self.has(Event::FirstToken) {
             Phase::Decode
@@ -107,6 +112,38 @@ impl Event {
         matches!(self, Self::Aborted | Self::Finished)
     }
 }
+
+/// One bit for each of the events that `is` is true of.
+macro_rules! bits {
+    ($is:ident) => {{
+        let (mut bits, mut at) = (0u16, 0);
+        while at < Event::ALL.len() {
+            bits |= (Event::ALL[at].$is() as u16) << Event::ALL[at] as u16;
+            at += 1;
+        }
+        bits
+    }};
+}
+
+// The tables of `event.rs` as sets: a request's thread asks them at every event.
+const ONCE: u16 = bits!(is_once);
+const MAY_BEGIN: u16 = bits!(may_begin);
+const ENDING: u16 = bits!(is_ending);
+const TERMINAL: u16 = bits!(is_terminal);
+const SUCCESSORS: [u16; Event::ALL.len()] = {
+    let mut sets = [0; Event::ALL.len()];
+    let mut of = 0;
+    while of < sets.len() {
+        let list = Event::ALL[of].successors();
+        let mut at = 0;
+        while at < list.len() {
+            sets[Event::ALL[of] as usize] |= 1 << list[at] as u16;
+            at += 1;
+        }
+        of += 1;
+    }
+    sets
+};
 
 #[cfg(test)]
 mod tests {

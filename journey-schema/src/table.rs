@@ -304,11 +304,13 @@ macro_rules! events {
             }
 
             /// The span the event belongs to.
+            #[inline]
             pub const fn span(self) -> SpanName {
                 match self { $(Self::$variant => SpanName::$span,)+ }
             }
 
             /// Whether the event ends its span.
+            #[inline]
             pub const fn is_terminal(self) -> bool {
                 match self { $(Self::$variant => $terminal,)+ }
             }

@@ -23,7 +23,7 @@ use crate::layer::{JourneyFilter, JourneyLayer};
 use crate::metrics::Observed;
 use crate::pipeline::ready::Fingerprint;
 use crate::sink::Sink;
-use crate::stats::{Count, JourneyStats};
+use crate::stats::JourneyStats;
 
 /// The handle to a pipeline: from it come the layer, the ledger, and the flush before the process ends.
 ///
@@ -97,8 +97,7 @@ impl Journey {
     pub fn stats(&self) -> JourneyStats {
         let Some(pipeline) = self.pipeline() else { return JourneyStats::default() };
         let (open, queued) = (pipeline.core.census(), pipeline.sink.backlog());
-        let live = Count { spans: open.spans + queued.spans, events: open.events + queued.events };
-        pipeline.core.stats.snapshot(live)
+        pipeline.core.stats.snapshot(open, queued)
     }
 
     /// Reports the ledger as metrics on `meter`, for as long as its provider lives: also what became of the last spans,
