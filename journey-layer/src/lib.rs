@@ -89,6 +89,8 @@ mod layer;
 mod layer_state;
 mod lifecycle;
 mod metrics;
+#[cfg(all(test, feature = "__model"))]
+mod model;
 mod pipeline;
 mod placeholder;
 mod pool;
@@ -101,6 +103,7 @@ mod sampling;
 mod sink;
 mod span_ids;
 mod stats;
+mod sync;
 mod table;
 pub mod testing;
 mod ticket;

@@ -1,8 +1,7 @@
 //! Records that wait to be used again: a journey in steady state allocates nothing.
 
-use parking_lot::Mutex;
-
 use crate::record::SpanRecord;
+use crate::sync::Mutex;
 
 /// Shared by the layers, which take records, and by the sink, which gives them back when they are exported.
 #[derive(Debug, Default)]

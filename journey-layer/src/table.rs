@@ -8,10 +8,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 use hashbrown::HashMap;
 use journey_schema::SpanName;
 use opentelemetry::trace::SpanContext;
-use parking_lot::Mutex;
 
 use crate::lifecycle::LiveSpan;
 use crate::stats::Count;
+use crate::sync::Mutex;
 
 /// What stands behind a tracing span's id. Two words: what is rare stands in a box.
 pub(crate) enum Entry {

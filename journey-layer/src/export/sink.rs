@@ -6,12 +6,11 @@
 //!        └──flush / shutdown──► requests ◄──reply── when accounted for, or too late ┘
 //! ```
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 use opentelemetry_sdk::trace::SpanData;
-use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::error::{BuildError, FlushError};
@@ -21,6 +20,7 @@ use crate::pool::RecordPool;
 use crate::record::SpanRecord;
 use crate::sink::Sink;
 use crate::stats::{Count, Reason, Stats};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex};
 
 /// What the export thread calls about four times a second.
 pub(crate) trait Tick: Send + Sync {
@@ -89,23 +89,23 @@ impl Reply {
 }
 
 #[derive(Default)]
-pub(crate) struct Queue {
-    pub(crate) items: Vec<Item>,
+struct Queue {
+    items: Vec<Item>,
     /// Items ever taken; numbers them.
-    pub(crate) submitted: u64,
-    pub(crate) flushes: Vec<Request>,
-    pub(crate) shutdown: Option<Request>,
+    submitted: u64,
+    flushes: Vec<Request>,
+    shutdown: Option<Request>,
     /// No item is taken any more.
-    pub(crate) closed: bool,
+    closed: bool,
     /// The thread has ended, and answers nobody.
-    pub(crate) stopped: bool,
+    stopped: bool,
 }
 
 /// What callers and the export thread share.
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) stats: Arc<Stats>,
-    pub(crate) queue: Mutex<Queue>,
+    queue: Mutex<Queue>,
     pub(crate) signal: Notify,
     pub(crate) tick: OnceLock<Weak<dyn Tick>>,
     /// The process that has the export thread.
@@ -122,7 +122,49 @@ pub(crate) struct Shared {
     events: AtomicU64,
 }
 
+/// What the export thread takes at once.
+pub(crate) struct Taken {
+    pub(crate) items: Vec<Item>,
+    pub(crate) flushes: Vec<Request>,
+    pub(crate) shutdown: Option<Request>,
+}
+
 impl Shared {
+    pub(crate) fn new(limits: Limits, stats: Arc<Stats>) -> Self {
+        Self {
+            limits,
+            stats,
+            queue: Mutex::default(),
+            signal: Notify::new(),
+            tick: OnceLock::new(),
+            process: std::process::id(),
+            pool: RecordPool::default(),
+            overflowed: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            lost: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            spans: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+        }
+    }
+
+    /// Everything that was submitted and asked for.
+    pub(crate) fn take(&self) -> Taken {
+        let mut queue = self.queue.lock();
+        Taken {
+            items: std::mem::take(&mut queue.items),
+            flushes: std::mem::take(&mut queue.flushes),
+            shutdown: queue.shutdown.take(),
+        }
+    }
+
+    /// The thread ends. Returns the flushes that came meanwhile; later ones are answered at once.
+    pub(crate) fn stop(&self) -> Vec<Request> {
+        let mut queue = self.queue.lock();
+        queue.stopped = true;
+        std::mem::take(&mut queue.flushes)
+    }
+
     pub(crate) fn release(&self, count: Count, bytes: usize) {
         self.spans.fetch_sub(count.spans, Relaxed);
         self.events.fetch_sub(count.events, Relaxed);
@@ -143,7 +185,7 @@ impl Shared {
         }
     }
 
-    fn submit(&self, item: Item) {
+    pub(crate) fn submit(&self, item: Item) {
         let (count, size) = (item.count(), item.size());
         let bytes = self.bytes.fetch_add(size, Relaxed) + size;
         let spans = self.spans.fetch_add(1, Relaxed) + 1;
@@ -201,7 +243,7 @@ impl Shared {
         Count { spans: self.spans.load(Relaxed), events: self.events.load(Relaxed) }
     }
 
-    fn request(&self, timeout: Duration, reply: Reply, shutdown: bool) {
+    pub(crate) fn request(&self, timeout: Duration, reply: Reply, shutdown: bool) {
         let before = self.backlog().spans;
         if self.is_forked() {
             let message = "the export thread is the parent process's: build the pipeline after the fork".into();
@@ -241,21 +283,7 @@ impl ExportSink {
     /// # Errors
     /// An exporter could not be built, or the thread not be started.
     pub(crate) fn start(plan: Plan, limits: Limits, stats: Arc<Stats>) -> Result<Arc<Self>, BuildError> {
-        let shared = Arc::new(Shared {
-            limits,
-            stats,
-            queue: Mutex::default(),
-            signal: Notify::new(),
-            tick: OnceLock::new(),
-            process: std::process::id(),
-            pool: RecordPool::default(),
-            overflowed: AtomicU64::new(0),
-            settled: AtomicU64::new(0),
-            lost: Mutex::default(),
-            bytes: AtomicUsize::new(0),
-            spans: AtomicU64::new(0),
-            events: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(limits, stats));
         worker::spawn(plan, shared.clone())?;
         Ok(Arc::new(Self { shared }))
     }

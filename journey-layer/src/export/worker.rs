@@ -19,7 +19,7 @@ use crate::export::exporter::{Destination, Start};
 use crate::export::lane::{Drive, Lane};
 use crate::export::local::PANICKED;
 use crate::export::notices::Notices;
-use crate::export::sink::{FlushResult, Request, Shared};
+use crate::export::sink::{FlushResult, Request, Shared, Taken};
 use crate::export::spool::{self, Spool};
 use crate::stats::Reason;
 
@@ -163,12 +163,10 @@ impl Worker {
 
     /// Takes what was submitted, and makes batches of it.
     fn collect(&mut self, now: Instant) {
-        let mut queue = self.shared.queue.lock();
-        let items = std::mem::take(&mut queue.items);
-        let asked = !queue.flushes.is_empty() || queue.shutdown.is_some();
-        self.flushes.append(&mut queue.flushes);
-        self.shutdown = self.shutdown.take().or(queue.shutdown.take());
-        drop(queue);
+        let Taken { items, mut flushes, shutdown } = self.shared.take();
+        let asked = !flushes.is_empty() || shutdown.is_some();
+        self.flushes.append(&mut flushes);
+        self.shutdown = self.shutdown.take().or(shutdown);
         if asked {
             self.lanes.iter_mut().for_each(|lane| lane.hurry(now));
         }
@@ -348,10 +346,7 @@ impl Worker {
         });
         self.chores(Instant::now(), true);
         self.lanes.clear();
-        let mut queue = self.shared.queue.lock();
-        queue.stopped = true;
-        let flushes = std::mem::take(&mut queue.flushes);
-        drop(queue);
+        let flushes = self.shared.stop();
         // A name that is still being looked up must not hold the thread.
         self.runtime.shutdown_background();
         for waiting in flushes.into_iter().chain(self.flushes) {

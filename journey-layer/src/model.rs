@@ -1,0 +1,183 @@
+//! What threads share, under a model checker: every test runs under many thousands of schedules, among them those that a
+//! machine would show once in a year.
+//!
+//! `cargo test -p journey-layer --lib --features __model model::`
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use journey_schema::SpanName;
+use opentelemetry::trace::{SpanId, TraceId};
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::sync::Arc;
+use shuttle::{Config, Runner, thread};
+
+use crate::error::FlushError;
+use crate::export::batch::Item;
+use crate::export::sink::{Limits, Reply, Shared, Taken};
+use crate::lifecycle::LiveSpan;
+use crate::pool::RecordPool;
+use crate::record::SpanRecord;
+use crate::stats::{Count, Reason, Stats};
+use crate::table::{Entry, Table};
+
+/// Schedules of each test.
+const SCHEDULES: usize = 5_000;
+/// Points at which the checker of [`both_ways`] takes the processor away from the thread that was to go on.
+const DEPTH: usize = 3;
+
+/// Runs `test` under random schedules, and under such as find bugs that need few switches at the wrong moments.
+fn both_ways(test: fn()) {
+    let mut config = Config::new();
+    // A stack of the checker's own size is too small for a formatted ledger.
+    config.stack_size = 1 << 20;
+    Runner::new(RandomScheduler::new(SCHEDULES), config.clone()).run(test);
+    Runner::new(PctScheduler::new(DEPTH, SCHEDULES), config).run(test);
+}
+
+fn record(id: u64) -> Box<SpanRecord> {
+    Box::new(SpanRecord::new(SpanName::LlmRequest, TraceId::from(7), SpanId::from(id), 0, 0))
+}
+
+/// Submits spans as the layer does.
+fn produce(shared: &Shared, first: u64, count: u64) {
+    for id in first..first + count {
+        shared.stats.span_started();
+        shared.submit(Item::Record(record(id)));
+    }
+}
+
+/// The export thread, with an exporter that takes everything.
+fn consume(shared: &Shared) {
+    let (mut waiting, mut ending) = (Vec::new(), None);
+    loop {
+        let Taken { items, flushes, shutdown } = shared.take();
+        waiting.extend(flushes);
+        ending = ending.or(shutdown);
+        for item in items {
+            let (count, size) = (item.count(), item.size());
+            shared.stats.exported(count);
+            shared.release(count, size);
+            shared.settled.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        let settled = shared.settled.load(std::sync::atomic::Ordering::Relaxed);
+        for request in std::mem::take(&mut waiting) {
+            match request.target <= settled {
+                true => request.reply.send(Ok(())),
+                false => waiting.push(request),
+            }
+        }
+        if let Some(request) = ending.take_if(|request| request.target <= settled) {
+            waiting.extend(shared.stop());
+            waiting.into_iter().for_each(|request| request.reply.send(Ok(())));
+            return request.reply.send(Ok(()));
+        }
+        thread::yield_now();
+    }
+}
+
+/// Asks, and waits for the answer as a thread does that must not be scheduled for ever.
+fn ask(shared: &Shared, shutdown: bool) -> Result<(), FlushError> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    shared.request(Duration::from_secs(3600), Reply::Thread(sender), shutdown);
+    loop {
+        match receiver.try_recv() {
+            Ok(result) => return result,
+            Err(mpsc::TryRecvError::Empty) => thread::yield_now(),
+            Err(mpsc::TryRecvError::Disconnected) => panic!("a request was dropped without an answer"),
+        }
+    }
+}
+
+#[test]
+fn whatever_is_submitted_is_exported_or_counted_and_every_request_is_answered() {
+    both_ways(|| {
+        let limits = Limits { max_queue_spans: 2, ..Limits::default() };
+        let shared = Arc::new(Shared::new(limits, std::sync::Arc::new(Stats::new())));
+        let spawn = |work: fn(&Shared)| {
+            let shared = shared.clone();
+            thread::spawn(move || work(&shared))
+        };
+        let threads = [
+            spawn(consume),
+            spawn(|shared| produce(shared, 1, 2)),
+            spawn(|shared| produce(shared, 3, 2)),
+            spawn(|shared| {
+                let before = shared.stats.snapshot(Count::default()).spans;
+                ask(shared, false).expect("a flush of what a willing exporter took");
+                let after = shared.stats.snapshot(Count::default()).spans;
+                assert!(after.exported >= before.exported);
+            }),
+            spawn(|shared| ask(shared, true).expect("a shutdown of what a willing exporter took")),
+        ];
+        for thread in threads {
+            thread.join().expect("no thread panics");
+        }
+        ask(&shared, true).expect("a second shutdown");
+        ask(&shared, false).expect("a flush after the shutdown");
+        assert_eq!(shared.backlog(), Count::default());
+        let stats = shared.stats.snapshot(shared.backlog());
+        assert!(stats.balances() && stats.spans.started == 4, "{stats}");
+        let lost = stats.spans.dropped.keys();
+        assert!(lost.into_iter().all(|reason| matches!(reason, Reason::QueueFull | Reason::Shutdown)), "{stats}");
+    });
+}
+
+#[test]
+fn a_flush_covers_what_was_submitted_before_it() {
+    both_ways(|| {
+        let shared = Arc::new(Shared::new(Limits::default(), std::sync::Arc::new(Stats::new())));
+        let (consumer, other) = (shared.clone(), shared.clone());
+        let consumer = thread::spawn(move || consume(&consumer));
+        let other = thread::spawn(move || produce(&other, 10, 2));
+        produce(&shared, 1, 2);
+        ask(&shared, false).expect("a willing exporter");
+        assert!(shared.stats.snapshot(Count::default()).spans.exported >= 2, "its own two at least");
+        other.join().expect("no thread panics");
+        ask(&shared, true).expect("a willing exporter");
+        consumer.join().expect("no thread panics");
+        assert_eq!(shared.stats.snapshot(Count::default()).spans.exported, 4);
+    });
+}
+
+#[test]
+fn a_record_from_the_pool_is_empty_and_nobody_elses() {
+    both_ways(|| {
+        let pool = Arc::new(RecordPool::default());
+        let threads = (1..=3_u64).map(|id| {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    let mut record = pool.take();
+                    assert_eq!(record.event_count(), 0);
+                    record.begin(SpanName::LlmRequest, TraceId::from(7), SpanId::from(id), 0, 0);
+                    thread::yield_now();
+                    assert_eq!(record.span_id, SpanId::from(id));
+                    pool.give(std::iter::once(record));
+                }
+            })
+        });
+        for thread in threads.collect::<Vec<_>>() {
+            thread.join().expect("no thread panics");
+        }
+    });
+}
+
+#[test]
+fn a_span_that_closes_while_it_is_swept_goes_out_once() {
+    both_ways(|| {
+        let table = Arc::new(Table::new());
+        table.insert(1, Entry::Live(LiveSpan { record: record(1) }));
+        let sweeps = [(); 2].map(|()| {
+            let table = table.clone();
+            thread::spawn(move || table.sweep(|_| true).len())
+        });
+        let closing = table.clone();
+        let closed = thread::spawn(move || usize::from(matches!(closing.remove(1), Some(Entry::Live(_)))));
+        let event = table.with_live(1, |live| live.record.event_count());
+        assert!(event.is_none_or(|count| count == 0));
+        let taken: usize = sweeps.into_iter().map(|sweep| sweep.join().expect("no thread panics")).sum();
+        assert_eq!(taken + closed.join().expect("no thread panics"), 1);
+        assert_eq!(table.census(), Count::default());
+    });
+}
