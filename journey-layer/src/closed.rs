@@ -7,9 +7,10 @@
 //! 44 bits of the key (the bucket's number stands for others) │ 20 bits: second of the closing, plus one; 0 is free
 //! ```
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+
+use crate::sync::AtomicU64;
 
 #[derive(Debug)]
 pub(crate) struct Closed {
@@ -23,6 +24,7 @@ const WAYS: usize = 8;
 #[derive(Debug, Default)]
 struct Bucket([AtomicU64; WAYS]);
 
+#[cfg(not(feature = "__model"))]
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 const TIME_BITS: u32 = 20;

@@ -13,10 +13,10 @@ use foldhash::quality::RandomState;
 use hashbrown::HashMap;
 use journey_schema::SpanName;
 use opentelemetry::trace::{SpanId, TraceId};
-use parking_lot::Mutex;
 
 use crate::closed::Closed;
 use crate::record::SpanRecord;
+use crate::sync::Mutex;
 use crate::table::IdentityHasher;
 
 /// A span in one layer's table.
@@ -99,14 +99,17 @@ impl Duplicates {
     /// # Errors
     /// What is known of who has it.
     pub(crate) fn claim(&self, key: u64, name: SpanName, origin: Origin, now: i64) -> Result<(), Seen> {
-        // A request's id is free when its journey has ended, and never remembered.
+        let mut owners = self.shard(key).lock();
+        if let Some((owner, name)) = owners.get(&key) {
+            return if *owner == origin { Ok(()) } else { Err(Seen::Live { origin: *owner, name: *name }) };
+        }
+        // Looked at while nobody can release the key: whoever closes it remembers it first, and is seen in one place at
+        // least. A request's id is free when its journey has ended, and never remembered.
         if name != SpanName::LlmRequest && self.closed.contains(key, now) {
             return Err(Seen::Closed);
         }
-        match *self.shard(key).lock().entry(key).or_insert((origin, name)) {
-            (owner, _) if owner == origin => Ok(()),
-            (origin, name) => Err(Seen::Live { origin, name }),
-        }
+        owners.insert(key, (origin, name));
+        Ok(())
     }
 
     /// Forgets a live key at once.

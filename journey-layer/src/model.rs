@@ -12,6 +12,8 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::sync::Arc;
 use shuttle::{Config, Runner, thread};
 
+use crate::closed::Closed;
+use crate::duplicates::{Duplicates, Origin, Seen};
 use crate::error::FlushError;
 use crate::export::batch::Item;
 use crate::export::sink::{Limits, Reply, Shared, Taken};
@@ -25,6 +27,8 @@ use crate::table::{Entry, Table};
 const SCHEDULES: usize = 5_000;
 /// Points at which the checker of [`both_ways`] takes the processor away from the thread that was to go on.
 const DEPTH: usize = 3;
+
+const KEY: u64 = 0x5eed_5eed_5eed_5eed;
 
 /// Runs `test` under random schedules, and under such as find bugs that need few switches at the wrong moments.
 fn both_ways(test: fn()) {
@@ -76,6 +80,10 @@ fn consume(shared: &Shared) {
     }
 }
 
+fn exported(shared: &Shared) -> u64 {
+    shared.stats.snapshot(Count::default(), Count::default()).spans.exported
+}
+
 /// Asks, and waits for the answer as a thread does that must not be scheduled for ever.
 fn ask(shared: &Shared, shutdown: bool) -> Result<(), FlushError> {
     let (sender, receiver) = mpsc::sync_channel(1);
@@ -103,10 +111,10 @@ fn whatever_is_submitted_is_exported_or_counted_and_every_request_is_answered() 
             spawn(|shared| produce(shared, 1, 2)),
             spawn(|shared| produce(shared, 3, 2)),
             spawn(|shared| {
-                let before = shared.stats.snapshot(Count::default()).spans;
+                let before = exported(shared);
                 ask(shared, false).expect("a flush of what a willing exporter took");
-                let after = shared.stats.snapshot(Count::default()).spans;
-                assert!(after.exported >= before.exported);
+                let after = exported(shared);
+                assert!(after >= before);
             }),
             spawn(|shared| ask(shared, true).expect("a shutdown of what a willing exporter took")),
         ];
@@ -116,7 +124,7 @@ fn whatever_is_submitted_is_exported_or_counted_and_every_request_is_answered() 
         ask(&shared, true).expect("a second shutdown");
         ask(&shared, false).expect("a flush after the shutdown");
         assert_eq!(shared.backlog(), Count::default());
-        let stats = shared.stats.snapshot(shared.backlog());
+        let stats = shared.stats.snapshot(Count::default(), shared.backlog());
         assert!(stats.balances() && stats.spans.started == 4, "{stats}");
         let lost = stats.spans.dropped.keys();
         assert!(lost.into_iter().all(|reason| matches!(reason, Reason::QueueFull | Reason::Shutdown)), "{stats}");
@@ -132,11 +140,11 @@ fn a_flush_covers_what_was_submitted_before_it() {
         let other = thread::spawn(move || produce(&other, 10, 2));
         produce(&shared, 1, 2);
         ask(&shared, false).expect("a willing exporter");
-        assert!(shared.stats.snapshot(Count::default()).spans.exported >= 2, "its own two at least");
+        assert!(exported(&shared) >= 2, "its own two at least");
         other.join().expect("no thread panics");
         ask(&shared, true).expect("a willing exporter");
         consumer.join().expect("no thread panics");
-        assert_eq!(shared.stats.snapshot(Count::default()).spans.exported, 4);
+        assert_eq!(exported(&shared), 4);
     });
 }
 
@@ -150,7 +158,8 @@ fn a_record_from_the_pool_is_empty_and_nobody_elses() {
                 for _ in 0..2 {
                     let mut record = pool.take();
                     assert_eq!(record.event_count(), 0);
-                    record.begin(SpanName::LlmRequest, TraceId::from(7), SpanId::from(id), 0, 0);
+                    record.begin(SpanName::LlmRequest, TraceId::from(7), 0);
+                    record.open(SpanId::from(id), 0);
                     thread::yield_now();
                     assert_eq!(record.span_id, SpanId::from(id));
                     pool.give(std::iter::once(record));
@@ -179,5 +188,51 @@ fn a_span_that_closes_while_it_is_swept_goes_out_once() {
         let taken: usize = sweeps.into_iter().map(|sweep| sweep.join().expect("no thread panics")).sum();
         assert_eq!(taken + closed.join().expect("no thread panics"), 1);
         assert_eq!(table.census(), Count::default());
+    });
+}
+
+#[test]
+fn a_sequence_that_closes_is_never_taken_for_a_new_one() {
+    both_ways(|| {
+        let duplicates = Arc::new(Duplicates::new(Duration::from_secs(60), 64));
+        let (name, first, second) = (SpanName::LlmCore, Origin { layer: 0, id: 1 }, Origin { layer: 0, id: 2 });
+        duplicates.claim(KEY, name, first, 0).expect("a key that nobody has");
+        let closing = duplicates.clone();
+        let closes = thread::spawn(move || {
+            closing.remember(KEY, 0);
+            closing.release(KEY);
+        });
+        duplicates.claim(KEY, name, second, 0).expect_err("a key that is live, or was");
+        closes.join().expect("no thread panics");
+        assert_eq!(duplicates.claim(KEY, name, second, 0), Err(Seen::Closed));
+    });
+}
+
+#[test]
+fn of_two_that_claim_a_request_id_one_has_it() {
+    both_ways(|| {
+        let duplicates = Arc::new(Duplicates::new(Duration::from_secs(60), 64));
+        let claims = [1, 2].map(|id| {
+            let duplicates = duplicates.clone();
+            thread::spawn(move || duplicates.claim(KEY, SpanName::LlmRequest, Origin { layer: 0, id }, 0).is_ok())
+        });
+        let won = claims.map(|claim| claim.join().expect("no thread panics"));
+        assert_eq!(won.into_iter().filter(|won| *won).count(), 1);
+    });
+}
+
+#[test]
+fn keys_that_close_at_once_are_all_remembered() {
+    both_ways(|| {
+        // One bucket for all of them.
+        let closed = Arc::new(Closed::new(Duration::from_secs(60), 8));
+        let threads = (1..=3_u64).map(|n| {
+            let closed = closed.clone();
+            thread::spawn(move || assert!(!closed.insert(n << 40, 0), "there is room for all"))
+        });
+        for thread in threads.collect::<Vec<_>>() {
+            thread.join().expect("no thread panics");
+        }
+        assert!((1..=3_u64).all(|n| closed.contains(n << 40, 0)));
     });
 }
