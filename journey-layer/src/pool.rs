@@ -8,8 +8,8 @@ use crate::sync::Mutex;
 #[allow(clippy::vec_box, reason = "records travel boxed; taking one out of its box would copy it")]
 pub(crate) struct RecordPool(Mutex<Vec<Box<SpanRecord>>>);
 
-/// Records that are kept at most: two batches' worth, about four megabytes.
-const MAX_FREE: usize = 1024;
+/// Records that are kept at most, about eight megabytes: as many as may be under way while a batch is sent.
+const MAX_FREE: usize = 8192;
 /// A record that grew beyond this is not kept, bytes.
 const MAX_SIZE: usize = 32 << 10;
 

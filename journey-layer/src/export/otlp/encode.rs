@@ -4,7 +4,10 @@
 //! of a journey's tracing. What is written here is, byte for byte, what that way writes: a property test holds the two
 //! together.
 
-use journey_schema::{Attr, Scope, SpanKind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use journey_schema::{Attr, Scope, SpanKind, SpanName};
 use opentelemetry::trace::{SpanContext, TraceState};
 use opentelemetry_proto::tonic::trace::v1::SpanFlags;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind as WireKind;
@@ -15,18 +18,29 @@ use prost::Message;
 
 use crate::export::batch::Item;
 use crate::export::convert::Semconv;
+use crate::export::otlp::template::{Prefix, Templates};
 use crate::export::otlp::wire::Reverse;
 use crate::record::{SpanRecord, ValueRef};
-use crate::record_event::EventView;
+use crate::record_event::{EventView, seconds};
+use crate::visitor::PROGRESS;
 
-/// Writes `ExportTraceServiceRequest`s into one reused buffer.
+/// Writes `ExportTraceServiceRequest`s into a buffer that is lent to whoever sends it, and used again when it is back.
 #[derive(Debug)]
 pub(crate) struct Encoder {
-    out: Reverse,
-    semconv: Semconv,
+    out: Arc<Reverse>,
+    templates: Box<Templates>,
     /// The `Resource` message.
     resource: Vec<u8>,
     schema_url: String,
+}
+
+/// A buffer on its way.
+struct Lent(Arc<Reverse>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
+    }
 }
 
 impl Encoder {
@@ -37,27 +51,39 @@ impl Encoder {
             ..Default::default()
         };
         Self {
-            out: Reverse::default(),
-            semconv,
+            out: Arc::default(),
+            templates: Box::new(Templates::new(semconv)),
             resource: message.encode_to_vec(),
             schema_url: with_schema.schema_url.unwrap_or_default(),
         }
     }
 
     /// Encodes a batch: one resource, its spans by scope.
-    pub(crate) fn encode(&mut self, items: &[Item]) -> &[u8] {
-        self.out.clear();
-        // ResourceSpans: schema_url = 3, scope_spans = 2, resource = 1.
-        let resource_spans = self.out.len();
-        self.out.bytes_unless_empty(3, self.schema_url.as_bytes());
-        for scope in Scope::ALL.iter().rev() {
-            self.scope_spans(*scope, items);
+    pub(crate) fn encode(&mut self, items: &[Item]) -> Bytes {
+        if Arc::get_mut(&mut self.out).is_none() {
+            self.out = Arc::default();
         }
-        self.out.bytes(1, &self.resource);
-        self.out.message(1, resource_spans);
-        self.out.as_slice()
+        let out = Arc::get_mut(&mut self.out).expect("nobody else has a buffer that is new or back");
+        out.clear();
+        let mut writer = Writer { out, templates: &self.templates };
+        // ResourceSpans: schema_url = 3, scope_spans = 2, resource = 1.
+        let resource_spans = writer.out.len();
+        writer.out.bytes_unless_empty(3, self.schema_url.as_bytes());
+        for scope in Scope::ALL.iter().rev() {
+            writer.scope_spans(*scope, items);
+        }
+        writer.out.bytes(1, &self.resource);
+        writer.out.message(1, resource_spans);
+        Bytes::from_owner(Lent(self.out.clone()))
     }
+}
 
+struct Writer<'a> {
+    out: &'a mut Reverse,
+    templates: &'a Templates,
+}
+
+impl Writer<'_> {
     fn scope_spans(&mut self, scope: Scope, items: &[Item]) {
         let mark = self.out.len();
         for item in items.iter().rev() {
@@ -97,7 +123,9 @@ impl Encoder {
         for event in record.events().rev() {
             self.event(&event);
         }
-        self.attributes(9, record.attributes());
+        for (attr, value) in record.attributes().rev() {
+            self.attribute(&self.templates.span[attr as usize], value);
+        }
         self.out.fixed64(8, unix_ns(record.end_ns, record));
         self.out.fixed64(7, unix_ns(record.start_ns, record));
         let kind = match record.name.kind() {
@@ -118,12 +146,51 @@ impl Encoder {
     /// Event: attributes = 3, name = 2, time = 1.
     fn event(&mut self, event: &EventView<'_>) {
         let mark = self.out.len();
-        let mut attributes = Vec::with_capacity(event.len());
-        event.each(|attr, value| attributes.push((attr, value)));
-        self.attributes(3, attributes.into_iter());
-        self.out.bytes(2, event.event().wire_name().as_bytes());
+        let (templates, view) = (self.templates, event.mark());
+        for (attr, value) in event.others().rev() {
+            self.attribute(&templates.event[attr as usize], value);
+        }
+        let time = match view.event.span() {
+            SpanName::LlmRequest => {
+                if let Some(reason) = view.reason {
+                    self.out.block(&templates.reasons[reason as usize]);
+                }
+                true
+            }
+            SpanName::LlmCore => {
+                self.core_attributes(event);
+                true
+            }
+            SpanName::SchedulerStep | SpanName::ModelForward => false,
+        };
+        if time {
+            self.out.raw(&seconds(view.mono_ns).to_le_bytes());
+        }
+        self.out.block(&templates.names[view.event as usize]);
         self.out.fixed64(1, event.unix_ns());
         self.out.message(11, mark);
+    }
+
+    /// The attributes of an event of `llm_core` behind the one that holds seconds, from the last to the first.
+    fn core_attributes(&mut self, event: &EventView<'_>) {
+        let (templates, mark, values) = (self.templates, event.mark(), event.progress());
+        if let Some(status) = mark.status {
+            self.out.block(&templates.statuses[status as usize]);
+        }
+        if let Some(kind) = mark.kind {
+            self.out.block(&templates.kinds[kind as usize]);
+        }
+        for index in (0..PROGRESS.len()).rev() {
+            if index == 0
+                && let Some(phase) = mark.phase
+            {
+                self.out.block(&templates.phases[phase as usize]);
+            }
+            if mark.given & 1 << index != 0 {
+                self.out.int_attribute(&templates.event[PROGRESS[index] as usize].0, values[index]);
+            }
+        }
+        self.out.int_attribute(&templates.event[Attr::TsMonotonicNs as usize].0, mark.mono_ns);
     }
 
     /// Link: flags = 6, trace_state = 3, span_id = 2, trace_id = 1.
@@ -142,33 +209,15 @@ impl Encoder {
         }
     }
 
-    fn attributes<'a>(&mut self, field: u32, attributes: impl DoubleEndedIterator<Item = (Attr, ValueRef<'a>)>) {
-        for (attr, value) in attributes.rev() {
-            match (self.semconv, attr.latest_key()) {
-                (Semconv::Frozen, _) | (_, None) => self.attribute(field, attr.key(), value),
-                (Semconv::Latest, Some(latest)) => self.attribute(field, latest, value),
-                (Semconv::Both, Some(latest)) => {
-                    self.attribute(field, latest, value);
-                    self.attribute(field, attr.key(), value);
-                }
+    #[inline]
+    fn attribute(&mut self, (first, second): &(Prefix, Option<Prefix>), value: ValueRef<'_>) {
+        for prefix in second.iter().chain([first]) {
+            match value {
+                ValueRef::Int(value) => self.out.int_attribute(prefix, value),
+                ValueRef::Float(value) => self.out.float_attribute(prefix, value),
+                ValueRef::Static(text) | ValueRef::Text(text) => self.out.text_attribute(prefix, text),
             }
         }
-    }
-
-    /// KeyValue: value = 2, key = 1. AnyValue: string = 1, int = 3, double = 4; a member of a `oneof` is never left out.
-    #[inline]
-    fn attribute(&mut self, field: u32, key: &str, value: ValueRef<'_>) {
-        let out = &mut self.out;
-        let mark = out.len();
-        match value {
-            ValueRef::Int(value) => out.uint(3, value as u64),
-            ValueRef::Float(value) => out.fixed64(4, value.to_bits()),
-            ValueRef::Static(text) => out.bytes(1, text.as_bytes()),
-            ValueRef::Text(text) => out.bytes(1, text.as_bytes()),
-        }
-        out.message(2, mark);
-        out.bytes(1, key.as_bytes());
-        out.message(field, mark);
     }
 }
 
@@ -184,7 +233,7 @@ fn flags(is_remote: bool) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use journey_schema::{AbortReason, Event, FinishStatus, Phase, SpanName};
+    use journey_schema::{AbortReason, Event, FinishStatus, Phase};
     use opentelemetry::KeyValue;
     use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -285,8 +334,9 @@ mod tests {
                 for resource_spans in &mut expected.resource_spans {
                     resource_spans.scope_spans.sort_by_key(|spans| spans.scope.as_ref().map(|scope| scope.name.clone()));
                 }
-                prop_assert_eq!(&ExportTraceServiceRequest::decode(encoder.encode(items)).unwrap(), &expected);
-                prop_assert_eq!(encoder.encode(items), expected.encode_to_vec());
+                let encoded = encoder.encode(items);
+                prop_assert_eq!(&ExportTraceServiceRequest::decode(encoded.clone()).unwrap(), &expected);
+                prop_assert_eq!(encoded, expected.encode_to_vec());
             }
         }
     }

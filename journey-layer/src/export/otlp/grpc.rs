@@ -63,7 +63,7 @@ fn connect(endpoint: &Endpoint, gzip: bool) -> Client<Channel> {
 
 impl Remote for Grpc {
     fn encode(&mut self, items: &[Item]) -> Bytes {
-        Bytes::copy_from_slice(self.encoder.encode(items))
+        self.encoder.encode(items)
     }
 
     fn prepare(&self, message: Bytes) -> Attempt {

@@ -53,7 +53,7 @@ impl Http {
 
 impl Remote for Http {
     fn encode(&mut self, items: &[Item]) -> Bytes {
-        Bytes::copy_from_slice(self.encoder.encode(items))
+        self.encoder.encode(items)
     }
 
     fn prepare(&self, request: Bytes) -> Attempt {

@@ -13,6 +13,8 @@ mod grpc;
 #[cfg(feature = "otlp-http")]
 mod http;
 mod settings;
+#[cfg(any(feature = "otlp-grpc", feature = "otlp-http"))]
+mod template;
 #[cfg(all(feature = "tls", any(feature = "otlp-grpc", feature = "otlp-http")))]
 mod tls;
 #[cfg(any(feature = "otlp-grpc", feature = "otlp-http"))]

@@ -3,6 +3,8 @@
 //! A nested message carries its length in front, and the length is known only behind it. Written from the end, every
 //! length is known when its place comes: one pass, one buffer, no size computed twice.
 
+use crate::export::otlp::template::{Block, Prefix};
+
 /// Bytes from `start` to the end are written.
 #[derive(Debug, Default)]
 pub(crate) struct Reverse {
@@ -35,6 +37,71 @@ impl Reverse {
     /// Bytes written: the mark from which [`Self::message`] counts.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.start
+    }
+
+    /// Forgets the `n` bytes that were written first: those at the end.
+    pub(crate) fn take_back(&mut self, n: usize) {
+        self.bytes.truncate(self.bytes.len() - n);
+    }
+
+    /// Writes the meant part of a block, and makes room for all of it.
+    #[inline]
+    pub(crate) fn block<const N: usize>(&mut self, block: &Block<N>) {
+        if self.start < N {
+            self.grow(N);
+        }
+        // What the block holds in front of the meant part lies where the next bytes will be written.
+        self.bytes[self.start - N..self.start].copy_from_slice(&block.bytes);
+        self.start -= block.len;
+    }
+
+    /// An attribute with an integer.
+    #[inline]
+    pub(crate) fn int_attribute(&mut self, prefix: &Prefix, value: i64) {
+        let value = value as u64;
+        let mark = self.len();
+        self.varint(value);
+        // AnyValue: int = 3.
+        let n = self.len() - mark;
+        self.take(2).copy_from_slice(&[n as u8 + 1, 3 << 3]);
+        self.attribute_prefix(prefix, n + 2);
+    }
+
+    /// An attribute with a float.
+    #[inline]
+    pub(crate) fn float_attribute(&mut self, prefix: &Prefix, value: f64) {
+        let value = value.to_le_bytes();
+        let room = self.take(2 + value.len());
+        // AnyValue: double = 4.
+        room[..2].copy_from_slice(&[9, 4 << 3 | 1]);
+        room[2..].copy_from_slice(&value);
+        self.attribute_prefix(prefix, 2 + value.len());
+    }
+
+    /// Puts the prefix before an `AnyValue` of `n` bytes, its length included.
+    #[inline]
+    fn attribute_prefix(&mut self, prefix: &Prefix, n: usize) {
+        self.block(&prefix.block);
+        self.bytes[self.start + 1] = (prefix.own + n) as u8;
+    }
+
+    /// An attribute with a text.
+    pub(crate) fn text_attribute(&mut self, prefix: &Prefix, text: &str) {
+        let mark = self.len();
+        // AnyValue: string = 1.
+        self.bytes(1, text.as_bytes());
+        self.varint((self.len() - mark) as u64);
+        let n = self.len() - mark;
+        let length = prefix.own + n;
+        if length < 0x80 {
+            return self.attribute_prefix(prefix, n);
+        }
+        // The template's one byte for the length is not enough, and gives way; the field's tag is one byte.
+        self.block(&prefix.block);
+        let tag = self.bytes[self.start];
+        self.start += 2;
+        self.varint(length as u64);
+        self.take(1)[0] = tag;
     }
 
     /// Room for `n` more bytes in front of what is written.
