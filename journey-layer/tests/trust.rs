@@ -93,6 +93,17 @@ fn no_header_is_kept_beyond_its_bound() {
     assert_balanced(&capture);
 }
 
+#[test]
+fn spans_beyond_the_bound_on_open_ones_are_dropped_and_counted() {
+    let capture = testing::capture_with(Journey::builder().environment(|_| None).max_live_spans(2));
+    let mut open: Vec<_> = (0..5).map(|_| journey_span!(scope = "vllm.api")).collect();
+    assert_eq!(capture.stats().spans.dropped[&Reason::LiveLimit], 3);
+    open.clear();
+    drop(journey_span!(scope = "vllm.api"));
+    assert_eq!(capture.spans().len(), 3, "there is room again");
+    assert_balanced(&capture);
+}
+
 #[track_caller]
 fn assert_balanced(capture: &Capture) {
     let stats = capture.stats();

@@ -13,6 +13,8 @@ mod expand_record;
 mod expand_span;
 mod fallback;
 mod function;
+#[cfg(test)]
+mod fuzz;
 mod valid;
 
 use proc_macro::TokenStream;

@@ -10,6 +10,8 @@ mod backend;
 mod chat;
 mod completions;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod generation;
 mod journey;
 mod lifecycle;
