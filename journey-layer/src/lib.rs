@@ -98,6 +98,7 @@ mod progress;
 mod propagation;
 mod record;
 mod record_event;
+mod record_room;
 mod resource;
 mod sampling;
 mod sink;

@@ -22,6 +22,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState}
 use crate::emit::Problem;
 use crate::lifecycle::LiveState;
 use crate::record_event::{EventView, Mark, Other};
+use crate::record_room::COMPACT_AT;
 use crate::visitor::PROGRESS;
 
 /// A value as a sink reads it.
@@ -89,8 +90,17 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    fn text(attr: Attr, range: Range<usize>) -> Self {
+    pub(crate) fn text(attr: Attr, range: Range<usize>) -> Self {
         Self { payload: (range.start as u64) << 32 | range.end as u64, attr, tag: Tag::Text }
+    }
+
+    /// Where a text stands in the record's buffer.
+    pub(crate) fn range(self) -> Option<Range<usize>> {
+        (self.tag == Tag::Text).then(|| self.bounds())
+    }
+
+    fn bounds(self) -> Range<usize> {
+        (self.payload >> 32) as usize..(self.payload & u64::from(u32::MAX)) as usize
     }
 }
 
@@ -268,7 +278,12 @@ impl SpanRecord {
     #[inline]
     pub(crate) fn put(&mut self, new: Slot) {
         match self.attributes.iter_mut().find(|slot| slot.attr == new.attr) {
-            Some(slot) => *slot = new,
+            Some(slot) => {
+                *slot = new;
+                if self.text.len() > COMPACT_AT {
+                    self.compact();
+                }
+            }
             None => self.attributes.push(new),
         }
     }
@@ -315,22 +330,6 @@ impl SpanRecord {
         self.rare().others.push(Other { event, slot });
     }
 
-    /// Bytes of heap and struct that the record holds, for bounds in bytes.
-    pub(crate) fn size(&self) -> usize {
-        let rare = self.rare.as_ref().map_or(0, |rare| {
-            size_of::<Rare>()
-                + rare.links.capacity() * size_of::<SpanContext>()
-                + rare.others.capacity() * size_of::<Other>()
-                + rare.error.as_ref().map_or(0, String::capacity)
-        });
-        size_of::<Self>()
-            + self.attributes.capacity() * size_of::<Slot>()
-            + self.marks.capacity() * size_of::<Mark>()
-            + self.progress.capacity() * size_of::<[i64; PROGRESS.len()]>()
-            + self.text.capacity()
-            + rare
-    }
-
     fn store(&mut self, attr: Attr, value: ValueRef<'_>) -> Slot {
         let (payload, tag) = match value {
             ValueRef::Int(value) => (value as u64, Tag::Int),
@@ -348,10 +347,7 @@ impl SpanRecord {
         match slot.tag {
             Tag::Int => ValueRef::Int(slot.payload as i64),
             Tag::Float => ValueRef::Float(f64::from_bits(slot.payload)),
-            Tag::Text => {
-                let (from, to) = ((slot.payload >> 32) as usize, (slot.payload & u64::from(u32::MAX)) as usize);
-                ValueRef::Text(&self.text[from..to])
-            }
+            Tag::Text => ValueRef::Text(&self.text[slot.bounds()]),
         }
     }
 }

@@ -86,7 +86,8 @@ pub(crate) fn inspect(path: &Path) -> Result<Header, Broken> {
         file.metadata()
     });
     let (Ok(metadata), Some(header)) = (read, Header::parse(&bytes)) else { return Err(Broken::Header) };
-    match metadata.len() == HEADER as u64 + header.length {
+    // A header may say anything that has a checksum.
+    match Some(metadata.len()) == header.length.checked_add(HEADER as u64) {
         true => Ok(header),
         false => Err(Broken::Request(header.count)),
     }
@@ -135,5 +136,14 @@ mod tests {
             let expected = if at < HEADER { Broken::Header } else { Broken::Request(count) };
             prop_assert_eq!(read(&whole).unwrap_err(), expected);
         }
+    }
+    #[test]
+    fn a_header_that_claims_more_than_there_can_be_is_not_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("whole");
+        let count = Count { spans: 3, events: 14 };
+        let header = Header { length: u64::MAX, ..Header::of(b"", count) };
+        fs::write(&file, header.to_bytes()).unwrap();
+        assert_eq!(inspect(&file).unwrap_err(), Broken::Request(count));
     }
 }
