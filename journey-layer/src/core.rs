@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use journey_schema::{HISTORICAL_DUPLICATE_SCOPE, SpanName};
@@ -17,7 +17,8 @@ use crate::layer_state::LayerState;
 use crate::lifecycle::{Ending, LiveSpan};
 use crate::pool::RecordPool;
 use crate::sink::Sink;
-use crate::stats::{Count, Reason, Stats};
+use crate::stats::{Reason, Stats};
+use crate::table::Census;
 use crate::warn::Warnings;
 
 /// Shared by all layers of one pipeline.
@@ -30,7 +31,6 @@ pub(crate) struct Core {
     /// Spans refused before they had a callsite that were warned of.
     unbuilt: Mutex<HashSet<(SpanName, Reason)>>,
     layers: Mutex<Vec<Weak<LayerState>>>,
-    live: AtomicUsize,
     closed: AtomicBool,
 }
 
@@ -44,7 +44,6 @@ impl Core {
             warnings: Warnings::default(),
             unbuilt: Mutex::default(),
             layers: Mutex::default(),
-            live: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         })
     }
@@ -105,12 +104,14 @@ impl Core {
         }
     }
 
-    /// Open spans of all layers, and their events.
-    pub(crate) fn census(&self) -> Count {
-        self.layers().iter().map(|layer| layer.table.census()).fold(Count::default(), |sum, count| Count {
-            spans: sum.spans + count.spans,
-            events: sum.events + count.events,
-        })
+    /// The spans of all layers.
+    pub(crate) fn census(&self) -> Census {
+        let mut sum = Census::default();
+        for census in self.layers().iter().map(|layer| layer.table.census()) {
+            sum.open = sum.open.and(census.open);
+            sum.started = sum.started.and(census.started);
+        }
+        sum
     }
 
     /// Exports finished spans whose handle somebody still holds after the grace, and says the warnings that wait.
@@ -148,6 +149,8 @@ impl Core {
         let (site, ending) = (live.site(), live.record.live.ending);
         let (record, added) = live.finish(now);
         if let Some(terminal) = added {
+            // The others were counted where they stood.
+            self.stats.event_started();
             self.stats.span(Reason::TerminalAdded);
             // A client that goes away in the middle of `in_journey`'s body is nobody's mistake.
             if ending != Ending::ClientDisconnect {
@@ -161,9 +164,6 @@ impl Core {
         if let Some(key) = record.live.id_key {
             self.duplicates.release(key);
         }
-        // Not one by one as they came: until here they were counted where they stood.
-        self.stats.started(Count { spans: 0, events: record.event_count() as u64 });
-        self.give_place();
         self.sink.submit(record);
     }
 
@@ -193,19 +193,6 @@ impl Core {
     /// Where records come from.
     pub(crate) fn pool(&self) -> &RecordPool {
         self.sink.pool()
-    }
-
-    /// Takes one of the places for open spans; `false` when there is none.
-    pub(crate) fn take_place(&self) -> bool {
-        let free = self.live.fetch_add(1, Relaxed) < self.config.max_live;
-        if !free {
-            self.give_place();
-        }
-        free
-    }
-
-    pub(crate) fn give_place(&self) {
-        self.live.fetch_sub(1, Relaxed);
     }
 
     /// Makes a layer's spans part of the census, the sweep and the shutdown.

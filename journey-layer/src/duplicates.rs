@@ -117,6 +117,12 @@ impl Duplicates {
         self.shard(key).lock().remove(&key);
     }
 
+    /// Gets ready to remember the key.
+    #[inline]
+    pub(crate) fn prefetch(&self, key: u64) {
+        self.closed.prefetch(key);
+    }
+
     /// Remembers for the retention that the key's span has closed. Returns whether another one had to be forgotten
     /// before its time. To be called before the live key is released: in between it is known twice, and not never.
     pub(crate) fn remember(&self, key: u64, now: i64) -> bool {

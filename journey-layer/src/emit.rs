@@ -9,7 +9,6 @@
 use std::fmt;
 
 use journey_schema::{AbortReason, Attr, AttributeType, Event, FinishStatus, Phase, ScheduleKind};
-use smallvec::SmallVec;
 use tracing::Span;
 use tracing_core::dispatcher::{self, Dispatch};
 use tracing_core::span::Id;
@@ -21,7 +20,7 @@ use crate::layer::JourneyLayer;
 use crate::layer_state::LayerState;
 use crate::progress::Progress;
 use crate::record::{Bounded, OwnedValue, truncate};
-use crate::visitor::{EventFields, PROGRESS, Receive};
+use crate::visitor::{EventFields, Few, PROGRESS, Receive};
 
 /// A `journey_event!` in the code.
 #[derive(Debug)]
@@ -186,7 +185,7 @@ impl Said {
 /// What a call of `journey_record!` says.
 #[derive(Debug)]
 pub struct Attributes {
-    list: SmallVec<[(Attr, OwnedValue); 4]>,
+    list: Few,
     /// Bytes of one text at most.
     max_text: usize,
     problems: Vec<Problem>,
@@ -194,7 +193,7 @@ pub struct Attributes {
 
 impl Attributes {
     fn new(max_text: usize) -> Self {
-        Self { list: SmallVec::new(), max_text, problems: Vec::new() }
+        Self { list: Few::new(), max_text, problems: Vec::new() }
     }
 
     /// An integer.

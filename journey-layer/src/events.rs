@@ -53,6 +53,12 @@ impl LayerState {
                 let outcome = live.event(kind, fields, now, self.core.config.max_events);
                 // From its terminal event on, a request's id is free for the client's next try.
                 let is_over = kind.is_terminal() && live.record.name == SpanName::LlmRequest;
+                if kind.is_terminal()
+                    && let Some(key) = live.record.span_key()
+                {
+                    // Its handle drops soon.
+                    self.core.duplicates.prefetch(key);
+                }
                 Some(Found::Live(outcome, is_over.then(|| live.record.live.id_key.take()).flatten()))
             }
             Entry::Exported(family) if family.name == kind.span() => Some(Found::Exported),

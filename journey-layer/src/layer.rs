@@ -16,7 +16,7 @@ use crate::decide::Verdict;
 use crate::layer_state::LayerState;
 use crate::table::Entry;
 use crate::ticket;
-use crate::visitor::{EventFields, Fields, Pending};
+use crate::visitor::{EventFields, Few, Fields};
 
 /// Maps journey spans and events onto OpenTelemetry spans. Made by [`Journey::layer`](crate::Journey::layer).
 pub struct JourneyLayer {
@@ -130,7 +130,7 @@ where
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
         let Some(site) = ctx.metadata(id).and_then(callsites::site) else { return };
-        let mut attributes = Pending::new();
+        let mut attributes = Few::new();
         values.record(&mut Fields::new(site, &self.state.core, &mut attributes));
         self.state.record(id.into_u64(), &attributes);
     }

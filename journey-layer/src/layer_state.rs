@@ -72,7 +72,6 @@ impl LayerState {
     /// Opens the span `id`, or rejects it: `record` holds the attributes it was created with.
     pub(crate) fn open(&self, id: u64, site: &'static Site, mut record: Box<SpanRecord>) {
         let core = &*self.core;
-        core.stats.span_started();
         let origin = Origin { layer: self.number, id };
         let name = record.name;
         record.open(self.span_ids.span_id(id, record.trace_id), clock::monotonic_ns());
@@ -83,6 +82,7 @@ impl LayerState {
         let (duplicate, around) = opening.map_or((None, None), |opening| (opening.duplicate, opening.around));
         if let Some(duplicate) = duplicate {
             let (reason, original) = *duplicate;
+            core.stats.span_started();
             return self.reject(id, site, reason, name, original, record);
         }
         let mut live = LiveSpan::new(record, site);
@@ -93,15 +93,17 @@ impl LayerState {
         };
         if let Err(original) = verdict {
             let reason = if name == SpanName::LlmRequest { Reason::SameId } else { Reason::SameSequence };
+            core.stats.span_started();
             return self.reject(id, site, reason, name, Some(original), live.record);
         }
-        if !core.take_place() {
+        // The table counts it.
+        if let Err(live) = self.table.open(id, live, core.config.max_live) {
             self.forget_claim(&live);
+            core.stats.span_started();
             core.stats.span(Reason::LiveLimit);
             core.warn(&site.place, Reason::LiveLimit, format_args!("{} spans are open", core.config.max_live));
-            return self.table.insert(id, Entry::Rejected { name: Some(name), original: None });
+            self.table.insert(id, Entry::Rejected { name: Some(name), original: None });
         }
-        self.table.insert(id, Entry::Live(live));
     }
 
     /// The last handle of the span `id` is gone.
@@ -270,9 +272,7 @@ impl LayerState {
     fn reject_late(&self, id: u64, original: Original) {
         let Some(Entry::Live(live)) = self.table.remove(id) else { return };
         let core = &*self.core;
-        core.give_place();
         let events = Count { spans: 0, events: live.record.event_count() as u64 };
-        core.stats.started(events);
         core.stats.count(Reason::DuplicateSpan, events);
         let name = live.record.name;
         let reason = if name == SpanName::LlmRequest { Reason::SameId } else { Reason::SameSequence };
@@ -294,5 +294,7 @@ impl Drop for LayerState {
         for live in self.sweep(|_| true) {
             self.core.close(live);
         }
+        // What the table has counted outlives it.
+        self.core.stats.started(self.table.census().started);
     }
 }

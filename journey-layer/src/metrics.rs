@@ -25,9 +25,9 @@ impl Observed {
     }
 
     fn read(&self) -> JourneyStats {
-        let open = self.core.upgrade().map(|core| core.census()).unwrap_or_default();
+        let census = self.core.upgrade().map(|core| core.census()).unwrap_or_default();
         let queued = self.sink.upgrade().map(|sink| sink.backlog()).unwrap_or_default();
-        self.stats.snapshot(open, queued)
+        self.stats.snapshot(census, queued)
     }
 
     /// Makes the instruments on `meter`. Their callbacks hold no lock while they call into OpenTelemetry.

@@ -1,35 +1,71 @@
 //! Records that wait to be used again: a journey in steady state allocates nothing.
+//!
+//! ```text
+//! a request's thread ◄─ its own few ◄── shared ◄── export thread
+//! ```
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::Weak;
 
 use crate::record::SpanRecord;
 use crate::sync::Mutex;
 
 /// Shared by the layers, which take records, and by the sink, which gives them back when they are exported.
 #[derive(Debug, Default)]
+pub(crate) struct RecordPool(Arc<Shared>);
+
 #[allow(clippy::vec_box, reason = "records travel boxed; taking one out of its box would copy it")]
-pub(crate) struct RecordPool(Mutex<Vec<Box<SpanRecord>>>);
+type Records = Vec<Box<SpanRecord>>;
+
+type Shared = Mutex<Records>;
 
 /// Records that are kept at most, about eight megabytes: as many as may be under way while a batch is sent.
 const MAX_FREE: usize = 8192;
+/// Records that a thread takes at once: it then leaves the lock to others for as many spans.
+const SHARE: usize = 32;
 /// A record that grew beyond this is not kept, bytes.
 const MAX_SIZE: usize = 32 << 10;
+
+/// A thread's own records, and the pool that they are from.
+#[derive(Default)]
+struct Own {
+    pool: Weak<Shared>,
+    records: Records,
+}
+
+thread_local! {
+    static OWN: RefCell<Own> = RefCell::default();
+}
 
 impl RecordPool {
     /// An empty record.
     pub(crate) fn take(&self) -> Box<SpanRecord> {
-        let free = self.0.lock().pop();
-        free.unwrap_or_default()
+        // While the thread's storage is torn down there is the allocator.
+        let Ok(mut own) = OWN.try_with(RefCell::take) else { return Box::default() };
+        if !std::ptr::eq(own.pool.as_ptr(), Arc::as_ptr(&self.0)) {
+            own = Own { pool: Arc::downgrade(&self.0), records: Records::with_capacity(SHARE) };
+        }
+        if own.records.is_empty() {
+            let mut free = self.0.lock();
+            let from = free.len().saturating_sub(SHARE);
+            own.records.extend(free.drain(from..));
+        }
+        let record = own.records.pop().unwrap_or_default();
+        OWN.set(own);
+        record
     }
 
     /// Gives records back.
     pub(crate) fn give(&self, records: impl Iterator<Item = Box<SpanRecord>>) {
-        let mut records = records.peekable();
+        let mut some = Records::with_capacity(64);
+        let mut records = records.filter(|record| record.size() <= MAX_SIZE).map(cleared).peekable();
         while records.peek().is_some() {
             // Cleared outside the lock, some at a time: requests wait for it.
-            let some: Vec<_> =
-                records.by_ref().take(64).filter(|record| record.size() <= MAX_SIZE).map(cleared).collect();
+            some.extend(records.by_ref().take(64));
             let mut free = self.0.lock();
             let room = MAX_FREE.saturating_sub(free.len());
-            free.extend(some.into_iter().take(room));
+            free.extend(some.drain(..).take(room));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::sync::AtomicU64;
+use crate::table::Census;
 
 /// Declares [`Reason`] with its table.
 macro_rules! reasons {
@@ -145,6 +146,11 @@ pub(crate) struct Count {
 }
 
 impl Count {
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { spans: self.spans + other.spans, events: self.events + other.events }
+    }
+
     /// What has come since `before`.
     pub(crate) fn since(self, before: Self) -> Self {
         Self { spans: self.spans.saturating_sub(before.spans), events: self.events.saturating_sub(before.events) }
@@ -217,16 +223,16 @@ impl Stats {
         self.events[reason as usize].fetch_add(1, Relaxed);
     }
 
-    /// What was counted, beside the spans that are `open` or `queued` for export, and their events. Events of open spans
-    /// are counted as started here: a request's thread writes no counter for them.
-    pub(crate) fn snapshot(&self, open: Count, queued: Count) -> JourneyStats {
-        let live = Count { spans: open.spans + queued.spans, events: open.events + queued.events };
+    /// What was counted here, in the layers' tables (`census`), and is `queued` for export. A request's thread counts in
+    /// its table, where it holds the lock anyway.
+    pub(crate) fn snapshot(&self, census: Census, queued: Count) -> JourneyStats {
+        let live = census.open.and(queued);
         let pick = |table: &[AtomicU64; REASONS], class: Class| {
             let rows = Reason::ALL.iter().filter(|reason| reason.class() == class);
             rows.map(|reason| (*reason, table[*reason as usize].load(Relaxed))).filter(|(_, n)| *n > 0).collect()
         };
-        let ledger = |[started, recovered, exported, spooled]: [&AtomicU64; 4], uncounted, live, table| Ledger {
-            started: started.load(Relaxed) + uncounted,
+        let ledger = |[started, recovered, exported, spooled]: [&AtomicU64; 4], in_tables, live, table| Ledger {
+            started: started.load(Relaxed) + in_tables,
             recovered: recovered.load(Relaxed),
             exported: exported.load(Relaxed),
             spooled: spooled.load(Relaxed),
@@ -241,13 +247,13 @@ impl Stats {
         JourneyStats {
             spans: ledger(
                 [&self.spans_started, &self.spans_recovered, &self.spans_exported, &self.spans_spooled],
-                0,
+                census.started.spans,
                 live.spans,
                 &self.spans,
             ),
             events: ledger(
                 [&self.events_started, &self.events_recovered, &self.events_exported, &self.events_spooled],
-                open.events,
+                census.started.events,
                 live.events,
                 &self.events,
             ),

@@ -4,6 +4,7 @@
 //! each access, and they cannot be swept.
 
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::Ordering::Relaxed;
 
 use hashbrown::HashMap;
 use journey_schema::SpanName;
@@ -11,7 +12,7 @@ use opentelemetry::trace::SpanContext;
 
 use crate::lifecycle::LiveSpan;
 use crate::stats::Count;
-use crate::sync::Mutex;
+use crate::sync::{AtomicU64, AtomicUsize, Mutex};
 
 /// What stands behind a tracing span's id. Two words: what is rare stands in a box.
 pub(crate) enum Entry {
@@ -26,6 +27,14 @@ pub(crate) enum Entry {
 }
 
 const _: () = assert!(size_of::<Entry>() <= 16);
+
+/// Spans of a table, with their events.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Census {
+    pub(crate) open: Count,
+    /// Open or not: all that were opened, and all events that they took.
+    pub(crate) started: Count,
+}
 
 /// What children need to know of a span.
 #[derive(Clone, Debug)]
@@ -51,10 +60,36 @@ impl LiveSpan {
 
 const SHARDS: usize = 64;
 
-/// A lock and what it guards fill a cache line, so that two threads on different spans do not share one.
+type Entries = HashMap<u64, Entry, IdentityHasher>;
+
+/// A lock, what it guards and what is counted under it fill a cache line, so that two threads on different spans do not
+/// share one. The counters are written under the lock alone, so that counting needs no locked instruction.
 #[repr(align(64))]
 #[derive(Default)]
-struct Shard(Mutex<HashMap<u64, Entry, IdentityHasher>>);
+struct Shard {
+    entries: Mutex<Entries>,
+    /// Open spans.
+    live: AtomicUsize,
+    /// Spans ever opened.
+    opened: AtomicU64,
+    /// Events of spans that were open and are no more.
+    events: AtomicU64,
+}
+
+#[cfg(not(feature = "__model"))]
+const _: () = assert!(size_of::<Shard>() == 64);
+
+impl Shard {
+    fn opened(&self) {
+        self.live.store(self.live.load(Relaxed) + 1, Relaxed);
+        self.opened.store(self.opened.load(Relaxed) + 1, Relaxed);
+    }
+
+    fn closed(&self, live: &LiveSpan) {
+        self.live.store(self.live.load(Relaxed) - 1, Relaxed);
+        self.events.store(self.events.load(Relaxed) + live.record.event_count() as u64, Relaxed);
+    }
+}
 
 pub(crate) struct Table {
     shards: Box<[Shard; SHARDS]>,
@@ -65,8 +100,28 @@ impl Table {
         Self { shards: Box::new(std::array::from_fn(|_| Shard::default())) }
     }
 
+    /// Puts in an entry that is no open span.
     pub(crate) fn insert(&self, id: u64, entry: Entry) {
-        self.shard(id).lock().insert(id, entry);
+        self.shard(id).entries.lock().insert(id, entry);
+    }
+
+    /// Puts in an open span, unless `max` are open.
+    ///
+    /// Each shard has its share of the places; only when that is full are all of them counted. So there may be a few more
+    /// than `max` where spans are spread unevenly.
+    ///
+    /// # Errors
+    /// The span, for which there is no place.
+    pub(crate) fn open(&self, id: u64, live: LiveSpan, max: usize) -> Result<(), LiveSpan> {
+        let shard = self.shard(id);
+        let mut entries = shard.entries.lock();
+        let is_full = || self.shards.iter().map(|shard| shard.live.load(Relaxed)).sum::<usize>() >= max;
+        if shard.live.load(Relaxed) >= max / SHARDS && is_full() {
+            return Err(live);
+        }
+        shard.opened();
+        entries.insert(id, Entry::Live(live));
+        Ok(())
     }
 
     pub(crate) fn remove(&self, id: u64) -> Option<Entry> {
@@ -75,19 +130,20 @@ impl Table {
 
     /// Removes the entry when `last` has seen it, under its shard's lock.
     pub(crate) fn remove_after(&self, id: u64, last: impl FnOnce(&Entry)) -> Option<Entry> {
-        match self.shard(id).lock().entry(id) {
-            hashbrown::hash_map::Entry::Occupied(entry) => {
-                last(entry.get());
-                Some(entry.remove())
-            }
-            hashbrown::hash_map::Entry::Vacant(_) => None,
+        let shard = self.shard(id);
+        let mut entries = shard.entries.lock();
+        let hashbrown::hash_map::Entry::Occupied(entry) = entries.entry(id) else { return None };
+        last(entry.get());
+        if let Entry::Live(live) = entry.get() {
+            shard.closed(live);
         }
+        Some(entry.remove())
     }
 
     /// Runs `f` on the entry, under its shard's lock: no caller's code, no OpenTelemetry and no second entry in there.
     #[inline]
     pub(crate) fn with<T>(&self, id: u64, f: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        self.shard(id).lock().get_mut(&id).map(f)
+        self.shard(id).entries.lock().get_mut(&id).map(f)
     }
 
     /// Runs `f` on the live span `id`.
@@ -103,10 +159,11 @@ impl Table {
     pub(crate) fn sweep(&self, mut wanted: impl FnMut(&LiveSpan) -> bool) -> Vec<LiveSpan> {
         let mut taken = Vec::new();
         for shard in self.shards.iter() {
-            for entry in shard.0.lock().values_mut() {
+            for entry in shard.entries.lock().values_mut() {
                 if let Entry::Live(live) = entry
                     && wanted(live)
                 {
+                    shard.closed(live);
                     let family = Box::new(live.family());
                     if let Entry::Live(live) = std::mem::replace(entry, Entry::Exported(family)) {
                         taken.push(live);
@@ -117,26 +174,30 @@ impl Table {
         taken
     }
 
-    /// Live spans and their events.
-    pub(crate) fn census(&self) -> Count {
-        let mut count = Count::default();
+    /// What is open, and what ever was.
+    pub(crate) fn census(&self) -> Census {
+        let mut census = Census::default();
         for shard in self.shards.iter() {
-            for entry in shard.0.lock().values() {
+            let entries = shard.entries.lock();
+            for entry in entries.values() {
                 if let Entry::Live(live) = entry {
-                    count.spans += 1;
-                    count.events += live.record.event_count() as u64;
+                    census.open.spans += 1;
+                    census.open.events += live.record.event_count() as u64;
                 }
             }
+            census.started.spans += shard.opened.load(Relaxed);
+            census.started.events += shard.events.load(Relaxed);
         }
-        count
+        census.started.events += census.open.events;
+        census
     }
 
     #[inline]
-    fn shard(&self, id: u64) -> &Mutex<HashMap<u64, Entry, IdentityHasher>> {
+    fn shard(&self, id: u64) -> &Shard {
         // The registry packs a slot's index into the low bits and the thread's number above it: both must count, or two
         // threads share all their shards.
         let hash = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        &self.shards[(hash >> 32) as usize % SHARDS].0
+        &self.shards[(hash >> 32) as usize % SHARDS]
     }
 }
 

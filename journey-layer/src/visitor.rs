@@ -3,6 +3,7 @@
 use std::fmt;
 
 use journey_schema::{AbortReason, Attr, AttributeType, FinishStatus, Phase, ScheduleKind};
+use smallvec::SmallVec;
 use tracing_core::Field;
 use tracing_core::field::Visit;
 
@@ -162,6 +163,23 @@ impl Receive for SpanRecord {
 
 /// Attributes of a later `record`, before the span is looked up: a `Debug` of the caller's must not run under a lock.
 pub(crate) type Pending = Vec<(Attr, OwnedValue)>;
+
+/// The same for a few that come one by one, without an allocation.
+pub(crate) type Few = SmallVec<[(Attr, OwnedValue); 4]>;
+
+impl Receive for Few {
+    fn int(&mut self, attr: Attr, value: i64) {
+        self.push((attr, OwnedValue::Int(value)));
+    }
+
+    fn float(&mut self, attr: Attr, value: f64) {
+        self.push((attr, OwnedValue::Float(value)));
+    }
+
+    fn text(&mut self, attr: Attr, value: &str) {
+        self.push((attr, OwnedValue::Text(value.into())));
+    }
+}
 
 impl Receive for Pending {
     fn int(&mut self, attr: Attr, value: i64) {

@@ -1,5 +1,7 @@
 //! What travels from the queue to the exporters, and what becomes of it.
 
+use std::sync::Arc;
+
 use opentelemetry_sdk::trace::SpanData;
 
 use crate::export::convert::Conversion;
@@ -58,10 +60,41 @@ pub(crate) struct Refused {
     pub(crate) loss: Loss,
 }
 
+/// The spans of a batch as `SpanData`, each made when it is asked for: on the thread that lets go of it, which the system
+/// allocator rewards.
+pub(crate) struct Spans {
+    items: Arc<Vec<Item>>,
+    conversion: Arc<Conversion>,
+    next: usize,
+}
+
+impl Spans {
+    /// How many there are, and their events.
+    pub(crate) fn total(&self) -> Count {
+        let events = self.items.iter().map(|item| item.count().events).sum();
+        Count { spans: self.items.len() as u64, events }
+    }
+}
+
+impl Iterator for Spans {
+    type Item = SpanData;
+
+    fn next(&mut self) -> Option<SpanData> {
+        let item = self.items.get(self.next)?;
+        self.next += 1;
+        Some(item.to_span_data(&self.conversion))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.items.len() - self.next;
+        (left, Some(left))
+    }
+}
+
 /// Spans that are exported together. It stays until every exporter has settled it.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    items: Vec<Item>,
+    items: Arc<Vec<Item>>,
     pub(crate) count: Count,
     pub(crate) bytes: usize,
     /// The first exporter's failure.
@@ -81,7 +114,7 @@ impl Batch {
             count.events += item.count().events;
             bytes += item.size();
         }
-        Self { items, count, bytes, loss: None, refused: Vec::new(), spooled: None }
+        Self { items: Arc::new(items), count, bytes, loss: None, refused: Vec::new(), spooled: None }
     }
 
     pub(crate) fn items(&self) -> &[Item] {
@@ -97,16 +130,19 @@ impl Batch {
         }
     }
 
-    pub(crate) fn span_data(&self, conversion: &Conversion) -> Vec<SpanData> {
-        self.items.iter().map(|item| item.to_span_data(conversion)).collect()
+    pub(crate) fn spans(&self, conversion: &Arc<Conversion>) -> Spans {
+        Spans { items: self.items.clone(), conversion: conversion.clone(), next: 0 }
     }
 
     /// Writes the batch into the ledger, and gives its records back. Returns what was lost of it.
     pub(crate) fn account(self, stats: &Stats, pool: &RecordPool, spool: Option<&mut Spool>) -> Option<(u64, Loss)> {
-        pool.give(self.items.into_iter().filter_map(|item| match item {
-            Item::Record(record) => Some(record),
-            Item::Raw(_) => None,
-        }));
+        // Unless an exporter that never came back has them still.
+        if let Some(items) = Arc::into_inner(self.items) {
+            pool.give(items.into_iter().filter_map(|item| match item {
+                Item::Record(record) => Some(record),
+                Item::Raw(_) => None,
+            }));
+        }
         let (kept, lost) = match self.loss {
             Some(loss) => {
                 stats.count(loss.reason, self.count);

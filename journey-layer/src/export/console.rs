@@ -8,6 +8,7 @@ use journey_schema::SpanName;
 use opentelemetry::trace::SpanId;
 use opentelemetry_sdk::trace::SpanData;
 
+use crate::export::batch::Spans;
 use crate::export::exporter::{Destination, Exporter, unique};
 use crate::export::lane::{Accepted, Failure, Outcome};
 use crate::export::local::Local;
@@ -170,9 +171,9 @@ impl ConsoleExporter {
 }
 
 impl Local for ConsoleExporter {
-    fn export(&mut self, spans: Vec<SpanData>) -> Outcome {
+    fn export(&mut self, spans: Spans) -> Outcome {
         let now = Instant::now();
-        spans.into_iter().for_each(|span| self.take(span, now));
+        spans.for_each(|span| self.take(span, now));
         self.print_due(Some(now));
         self.write().map(|()| Accepted::default()).map_err(|error| Failure::permanent(error.to_string()))
     }

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use opentelemetry_sdk::trace::SpanExporter;
 
 use crate::env::Env;
 use crate::error::{BuildError, OtlpError};
+use crate::export::batch::Spans;
 use crate::export::console::Console;
 use crate::export::convert::Semconv;
 use crate::export::file::File;
@@ -178,8 +179,8 @@ pub(crate) fn unique(kind: &str) -> String {
 struct Sdk<E>(E);
 
 impl<E: SpanExporter> Local for Sdk<E> {
-    fn export(&mut self, spans: Vec<SpanData>) -> Outcome {
-        match futures_executor::block_on(self.0.export(spans)) {
+    fn export(&mut self, spans: Spans) -> Outcome {
+        match futures_executor::block_on(self.0.export(spans.collect())) {
             Ok(()) => Ok(Accepted::default()),
             Err(error) => Err(Failure::Permanent(processor::loss(&error))),
         }

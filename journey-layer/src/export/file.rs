@@ -5,9 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SpanData;
 
 use crate::error::BuildError;
+use crate::export::batch::Spans;
 use crate::export::exporter::{Destination, Exporter};
 use crate::export::json;
 use crate::export::lane::{Accepted, Failure, Outcome};
@@ -124,9 +124,9 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
 }
 
 impl Local for FileExporter {
-    fn export(&mut self, spans: Vec<SpanData>) -> Outcome {
+    fn export(&mut self, spans: Spans) -> Outcome {
         self.line.clear();
-        json::write_request(&mut self.line, &self.resource, &spans);
+        json::write_request(&mut self.line, &self.resource, &spans.collect::<Vec<_>>());
         match self.write() {
             Ok(()) => Ok(Accepted::default()),
             // Disks are emptied and mounts come back: the batch waits in the queue, as for a collector.

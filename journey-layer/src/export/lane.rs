@@ -187,7 +187,7 @@ impl Lane {
     fn send(&mut self, batch: &Batch, drive: &Drive<'_>) -> Result<JoinHandle<Outcome>, ()> {
         match &mut self.driver {
             Driver::Local(thread) => {
-                let outcome = thread.export(batch.span_data(drive.conversion));
+                let outcome = thread.export(batch.spans(drive.conversion));
                 let lost = |_| Err(Failure::permanent(PANICKED));
                 // Its time is its own: what it was given cannot be taken back and given again.
                 Ok(drive.launch(Box::pin(async move { outcome.await.unwrap_or_else(lost) })))
@@ -328,7 +328,7 @@ impl Lane {
 pub(crate) struct Drive<'a> {
     pub(crate) runtime: &'a Runtime,
     pub(crate) shared: &'a Arc<Shared>,
-    pub(crate) conversion: &'a Conversion,
+    pub(crate) conversion: &'a Arc<Conversion>,
     pub(crate) now: Instant,
 }
 

@@ -6,14 +6,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use opentelemetry::Context;
-use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::oneshot;
 
+use crate::export::batch::Spans;
 use crate::export::lane::{Failure, Outcome};
 
 /// An exporter that does its work where it is called.
 pub(crate) trait Local: Send {
-    fn export(&mut self, spans: Vec<SpanData>) -> Outcome;
+    fn export(&mut self, spans: Spans) -> Outcome;
 
     /// Everything exported so far goes where it belongs.
     fn flush(&mut self) -> Result<(), String> {
@@ -31,7 +31,7 @@ pub(crate) trait Local: Send {
 }
 
 enum Call {
-    Export(Vec<SpanData>, oneshot::Sender<Outcome>),
+    Export(Spans, oneshot::Sender<Outcome>),
     Flush(oneshot::Sender<Result<(), String>>),
     Shutdown(Duration, oneshot::Sender<()>),
 }
@@ -48,7 +48,7 @@ impl LocalThread {
         Ok(Self { calls })
     }
 
-    pub(crate) fn export(&self, spans: Vec<SpanData>) -> oneshot::Receiver<Outcome> {
+    pub(crate) fn export(&self, spans: Spans) -> oneshot::Receiver<Outcome> {
         self.call(|reply| Call::Export(spans, reply))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use opentelemetry_sdk::trace::SpanData;
 use parking_lot::Mutex;
 
+use crate::export::batch::Spans;
 use crate::export::exporter::{Destination, Exporter, unique};
 use crate::export::lane::{Accepted, Outcome};
 use crate::export::local::Local;
@@ -38,7 +39,7 @@ impl Memory {
 }
 
 impl Local for Memory {
-    fn export(&mut self, spans: Vec<SpanData>) -> Outcome {
+    fn export(&mut self, spans: Spans) -> Outcome {
         self.spans.lock().extend(spans);
         Ok(Accepted::default())
     }

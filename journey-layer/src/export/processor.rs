@@ -9,7 +9,7 @@ use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter, SpanProcessor};
 use parking_lot::Mutex;
 
-use crate::export::batch::{Loss, Refused};
+use crate::export::batch::{Loss, Refused, Spans};
 use crate::export::lane::{Accepted, Outcome};
 use crate::export::local::Local;
 use crate::stats::{Count, Reason};
@@ -31,7 +31,7 @@ impl Processor {
 }
 
 impl Local for Processor {
-    fn export(&mut self, spans: Vec<SpanData>) -> Outcome {
+    fn export(&mut self, spans: Spans) -> Outcome {
         for span in spans {
             if self.given >= BETWEEN_FLUSHES {
                 // What it says of its exporter is not about these spans, and comes again with the next flush.
@@ -143,10 +143,10 @@ pub(crate) fn tallied<E>(
 }
 
 impl Local for TalliedProcessor {
-    fn export(&mut self, spans: Vec<SpanData>) -> Outcome {
-        let given = count(&spans);
+    fn export(&mut self, spans: Spans) -> Outcome {
+        let given = spans.total();
         let (taken, failed) = (self.tally.taken.get(), self.tally.failed.get());
-        spans.into_iter().for_each(|span| self.processor.on_end(span));
+        spans.for_each(|span| self.processor.on_end(span));
         let start = Instant::now();
         // The processor's own patience may be shorter than the time that an export is given here.
         while matches!(self.processor.force_flush(), Err(OTelSdkError::Timeout(_))) && start.elapsed() < self.timeout {}

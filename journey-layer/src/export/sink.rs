@@ -20,7 +20,7 @@ use crate::pool::RecordPool;
 use crate::record::SpanRecord;
 use crate::sink::Sink;
 use crate::stats::{Count, Reason, Stats};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex};
+use crate::sync::{AtomicU64, Mutex};
 
 /// What the export thread calls about four times a second.
 pub(crate) trait Tick: Send + Sync {
@@ -93,6 +93,9 @@ struct Queue {
     items: Vec<Item>,
     /// Items ever taken; numbers them.
     submitted: u64,
+    /// What waits: here, in a batch or with an exporter.
+    waiting: Count,
+    bytes: usize,
     flushes: Vec<Request>,
     shutdown: Option<Request>,
     /// No item is taken any more.
@@ -117,9 +120,6 @@ pub(crate) struct Shared {
     /// Items accounted for.
     pub(crate) settled: AtomicU64,
     lost: Mutex<Option<(u64, Loss)>>,
-    bytes: AtomicUsize,
-    spans: AtomicU64,
-    events: AtomicU64,
 }
 
 /// What the export thread takes at once.
@@ -142,17 +142,14 @@ impl Shared {
             overflowed: AtomicU64::new(0),
             settled: AtomicU64::new(0),
             lost: Mutex::default(),
-            bytes: AtomicUsize::new(0),
-            spans: AtomicU64::new(0),
-            events: AtomicU64::new(0),
         }
     }
 
-    /// Everything that was submitted and asked for.
-    pub(crate) fn take(&self) -> Taken {
+    /// Everything that was submitted and asked for. The queue goes on with the memory of `empty`.
+    pub(crate) fn take(&self, empty: Vec<Item>) -> Taken {
         let mut queue = self.queue.lock();
         Taken {
-            items: std::mem::take(&mut queue.items),
+            items: std::mem::replace(&mut queue.items, empty),
             flushes: std::mem::take(&mut queue.flushes),
             shutdown: queue.shutdown.take(),
         }
@@ -166,9 +163,9 @@ impl Shared {
     }
 
     pub(crate) fn release(&self, count: Count, bytes: usize) {
-        self.spans.fetch_sub(count.spans, Relaxed);
-        self.events.fetch_sub(count.events, Relaxed);
-        self.bytes.fetch_sub(bytes, Relaxed);
+        let mut queue = self.queue.lock();
+        queue.waiting = queue.waiting.since(count);
+        queue.bytes -= bytes;
     }
 
     /// Remembers a loss for the next flush to report.
@@ -187,15 +184,12 @@ impl Shared {
 
     pub(crate) fn submit(&self, item: Item) {
         let (count, size) = (item.count(), item.size());
-        let bytes = self.bytes.fetch_add(size, Relaxed) + size;
-        let spans = self.spans.fetch_add(1, Relaxed) + 1;
-        self.events.fetch_add(count.events, Relaxed);
-        let full = bytes > self.limits.max_queue_bytes || spans > self.limits.max_queue_spans as u64;
         let mut queue = self.queue.lock();
+        let spans = queue.waiting.spans + 1;
+        let full = queue.bytes + size > self.limits.max_queue_bytes || spans > self.limits.max_queue_spans as u64;
         if full || queue.closed {
             let forked = queue.stopped && std::process::id() != self.process;
             drop(queue);
-            self.release(count, size);
             let reason = match (full, forked) {
                 (true, _) => Reason::QueueFull,
                 (false, true) => Reason::Forked,
@@ -208,6 +202,8 @@ impl Shared {
         }
         queue.items.push(item);
         queue.submitted += 1;
+        queue.waiting = queue.waiting.and(count);
+        queue.bytes += size;
         // Waking costs a system call: once per batch, and the delay takes care of the rest.
         let wake = queue.items.len() == self.limits.max_batch;
         drop(queue);
@@ -226,21 +222,21 @@ impl Shared {
         queue.closed = true;
         queue.stopped = true;
         queue.items.clear();
-        drop(queue);
+        queue.bytes = 0;
         // The export thread's own share was copied too, and is exported over there.
-        let count = self.backlog();
-        self.release(count, self.bytes.load(Relaxed));
+        let count = std::mem::take(&mut queue.waiting);
+        drop(queue);
         self.stats.count(Reason::Forked, count);
         true
     }
 
     /// Bytes of all spans that wait.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.bytes.load(Relaxed)
+        self.queue.lock().bytes
     }
 
     pub(crate) fn backlog(&self) -> Count {
-        Count { spans: self.spans.load(Relaxed), events: self.events.load(Relaxed) }
+        self.queue.lock().waiting
     }
 
     pub(crate) fn request(&self, timeout: Duration, reply: Reply, shutdown: bool) {

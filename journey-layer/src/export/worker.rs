@@ -61,10 +61,12 @@ pub(crate) fn spawn(plan: Plan, shared: Arc<Shared>) -> Result<(), BuildError> {
 struct Worker {
     shared: Arc<Shared>,
     runtime: Runtime,
-    conversion: Conversion,
+    conversion: Arc<Conversion>,
     lanes: Vec<Lane>,
     /// Taken from the queue, not yet in a batch.
     loose: VecDeque<Item>,
+    /// Memory for the queue.
+    empty: Vec<Item>,
     /// Not yet settled by every lane, oldest first.
     batches: VecDeque<Batch>,
     /// Number of the first of [`Self::batches`].
@@ -96,9 +98,10 @@ impl Worker {
         Ok(Self {
             shared,
             runtime,
-            conversion: plan.conversion,
+            conversion: Arc::new(plan.conversion),
             lanes,
             loose: VecDeque::new(),
+            empty: Vec::new(),
             batches: VecDeque::new(),
             first: 0,
             flushes: Vec::new(),
@@ -163,14 +166,15 @@ impl Worker {
 
     /// Takes what was submitted, and makes batches of it.
     fn collect(&mut self, now: Instant) {
-        let Taken { items, mut flushes, shutdown } = self.shared.take();
+        let Taken { mut items, mut flushes, shutdown } = self.shared.take(std::mem::take(&mut self.empty));
         let asked = !flushes.is_empty() || shutdown.is_some();
         self.flushes.append(&mut flushes);
         self.shutdown = self.shutdown.take().or(shutdown);
         if asked {
             self.lanes.iter_mut().for_each(|lane| lane.hurry(now));
         }
-        self.loose.extend(items);
+        self.loose.extend(items.drain(..));
+        self.empty = items;
         let limits = &self.shared.limits;
         let waited = now.duration_since(self.last_batch) >= limits.schedule_delay;
         let now_or_never = waited || self.shutdown.is_some() || !self.flushes.is_empty();

@@ -96,8 +96,8 @@ impl Journey {
     /// What became of every span and event so far.
     pub fn stats(&self) -> JourneyStats {
         let Some(pipeline) = self.pipeline() else { return JourneyStats::default() };
-        let (open, queued) = (pipeline.core.census(), pipeline.sink.backlog());
-        pipeline.core.stats.snapshot(open, queued)
+        let (census, queued) = (pipeline.core.census(), pipeline.sink.backlog());
+        pipeline.core.stats.snapshot(census, queued)
     }
 
     /// Reports the ledger as metrics on `meter`, for as long as its provider lives: also what became of the last spans,
