@@ -1,14 +1,11 @@
 //! The engine with its model is not linked: the files that read a body are compiled here once more.
 #![no_main]
 
+#[path = "../../example-engine/src/api"]
 mod api {
-    #[path = "../../../example-engine/src/api/error.rs"]
     mod error;
-    #[path = "../../../example-engine/src/api/fuzz.rs"]
     mod fuzz;
-    #[path = "../../../example-engine/src/api/params.rs"]
     mod params;
-    #[path = "../../../example-engine/src/api/types.rs"]
     mod types;
 
     pub(super) fn body(body: &[u8]) {

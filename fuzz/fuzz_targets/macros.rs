@@ -19,7 +19,7 @@ mod fallback;
 mod function;
 #[path = "../../journey-macros/src/fuzz.rs"]
 mod fuzz;
-#[path = "../../journey-macros/src/valid.rs"]
+#[path = "../../journey-macros/src/valid/mod.rs"]
 mod valid;
 
 libfuzzer_sys::fuzz_target!(|text: &str| fuzz::check(text));

@@ -29,7 +29,9 @@ fn crate_path(input: TokenStream) -> Option<TokenStream> {
     let mut tokens = input.into_iter().skip_while(|token| token.to_string() != "crate");
     let (_, equals) = (tokens.next()?, tokens.next()?);
     let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
-    (equals.to_string() == "=").then(|| tokens.take_while(|token| !is_comma(token)).collect())
+    let path: TokenStream = tokens.take_while(|token| !is_comma(token)).collect();
+    // Where the mistake is in the path itself, the default is as good as any.
+    (equals.to_string() == "=" && syn::parse2::<syn::Path>(path.clone()).is_ok()).then_some(path)
 }
 
 #[cfg(test)]
