@@ -49,14 +49,16 @@ def main(engine, schemathesis, seconds):
         environment["EXAMPLE_ENGINE_API_KEY"] = KEY
         command = [engine, "serve", "--port", "0", "--journeys", f"{folder}/journeys.jsonl"]
         # Short answers: it is the API that is looked at.
-        command += ["--max-model-len", "48", "--request-timeout", "20"]
+        command += ["--max-model-len", "48"]
         output = open(f"{folder}/output", "w+")
         server = subprocess.Popen(command, env=environment, stdout=output)
         try:
             url = address(server, output)
-            run = [schemathesis, "--config-file", ".ci/schemathesis/schemathesis.toml", "run", f"{url}/openapi.json"]
+            config = os.path.abspath(".ci/schemathesis/schemathesis.toml")
+            run = [os.path.abspath(schemathesis), "--config-file", config, "run", f"{url}/openapi.json"]
             run += ["--header", f"Authorization: Bearer {KEY}", "--max-time", seconds, "--report-dir", folder]
-            found = subprocess.run(run).returncode
+            # It keeps a cache where it runs.
+            found = subprocess.run(run, cwd=folder).returncode
             get(url, "/health")
             check_ledger(url)
         finally:
