@@ -13,7 +13,7 @@ use tracing_core::dispatcher::{self, Dispatch};
 use tracing_core::subscriber::NoSubscriber;
 
 use crate::__private::Parent;
-use crate::__private::value::{Float, Given, Int};
+use crate::__private::value::Given;
 use crate::decide::Verdict;
 use crate::emit::Problem;
 use crate::layer::JourneyLayer;
@@ -41,9 +41,9 @@ pub struct Ticket {
 impl Ticket {
     /// An integer attribute.
     #[inline]
-    pub fn int<T: Int + ?Sized>(&mut self, attr: Attr, value: &T) {
+    pub fn int(&mut self, attr: Attr, value: Given<i64, u64>) {
         let Some(record) = &mut self.record else { return };
-        match value.given() {
+        match value {
             Given::Value(value) => record.set_attribute(attr, ValueRef::Int(value)),
             Given::Nothing => {}
             Given::Beyond(value) => record.problem(Problem::invalid(attr, &value)),
@@ -52,9 +52,9 @@ impl Ticket {
 
     /// A float attribute.
     #[inline]
-    pub fn float<T: Float + ?Sized>(&mut self, attr: Attr, value: &T) {
+    pub fn float(&mut self, attr: Attr, value: Given<f64, f64>) {
         let Some(record) = &mut self.record else { return };
-        match value.given() {
+        match value {
             Given::Value(value) if value.is_finite() => record.set_attribute(attr, ValueRef::Float(value)),
             Given::Nothing => {}
             Given::Value(value) | Given::Beyond(value) => record.problem(Problem::invalid(attr, &value)),

@@ -13,7 +13,7 @@ use tracing::Span;
 use tracing_core::dispatcher::{self, Dispatch};
 use tracing_core::span::Id;
 
-use crate::__private::value::{Float, Given, Int};
+use crate::__private::value::Given;
 use crate::callsites::Place;
 use crate::core::Core;
 use crate::layer::JourneyLayer;
@@ -114,8 +114,8 @@ impl Said {
 
     /// An integer.
     #[inline]
-    pub fn int<T: Int + ?Sized>(&mut self, attr: Attr, value: &T) {
-        match value.given() {
+    pub fn int(&mut self, attr: Attr, value: Given<i64, u64>) {
+        match value {
             Given::Value(value) => self.fields.int(attr, value),
             Given::Nothing => {}
             Given::Beyond(value) => self.invalid(attr, &value),
@@ -124,8 +124,8 @@ impl Said {
 
     /// A float.
     #[inline]
-    pub fn float<T: Float + ?Sized>(&mut self, attr: Attr, value: &T) {
-        match value.given() {
+    pub fn float(&mut self, attr: Attr, value: Given<f64, f64>) {
+        match value {
             Given::Value(value) if value.is_finite() => self.fields.float(attr, value),
             Given::Nothing => {}
             Given::Value(value) | Given::Beyond(value) => self.invalid(attr, &value),
@@ -198,8 +198,8 @@ impl Attributes {
 
     /// An integer.
     #[inline]
-    pub fn int<T: Int + ?Sized>(&mut self, attr: Attr, value: &T) {
-        match value.given() {
+    pub fn int(&mut self, attr: Attr, value: Given<i64, u64>) {
+        match value {
             Given::Value(value) => self.list.push((attr, OwnedValue::Int(value))),
             Given::Nothing => {}
             Given::Beyond(value) => self.problems.push(Problem::invalid(attr, &value)),
@@ -208,8 +208,8 @@ impl Attributes {
 
     /// A float.
     #[inline]
-    pub fn float<T: Float + ?Sized>(&mut self, attr: Attr, value: &T) {
-        match value.given() {
+    pub fn float(&mut self, attr: Attr, value: Given<f64, f64>) {
+        match value {
             Given::Value(value) if value.is_finite() => self.list.push((attr, OwnedValue::Float(value))),
             Given::Nothing => {}
             Given::Value(value) | Given::Beyond(value) => self.problems.push(Problem::invalid(attr, &value)),

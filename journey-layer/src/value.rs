@@ -25,16 +25,25 @@ pub enum Given<T, B> {
     Beyond(B),
 }
 
+/// A number that an attribute takes. It asks nothing of its type, so that one that does not fit is refused once.
+#[derive(Debug)]
+pub struct Number<'a, T: ?Sized, G> {
+    /// As `tracing` takes it.
+    pub value: &'a T,
+    /// As the wire has it.
+    pub given: G,
+}
+
 /// Values of integer attributes: any integer up to 64 bits, or an `Option` of one.
 #[diagnostic::on_unimplemented(
     message = "this attribute takes an integer, not `{Self}`",
     label = "expected an integer, or an `Option` of one"
 )]
 pub trait Int: tracing::Value {
-    /// The value itself.
+    /// The value, known to be one of these.
     #[inline]
-    fn int(&self) -> &Self {
-        self
+    fn int(&self) -> Number<'_, Self, Given<i64, u64>> {
+        Number { value: self, given: self.given() }
     }
 
     /// The value as the wire has it.
@@ -47,10 +56,10 @@ pub trait Int: tracing::Value {
     label = "expected `f64` or `f32`, or an `Option` of one"
 )]
 pub trait Float: tracing::Value {
-    /// The value itself.
+    /// The value, known to be one of these.
     #[inline]
-    fn float(&self) -> &Self {
-        self
+    fn float(&self) -> Number<'_, Self, Given<f64, f64>> {
+        Number { value: self, given: self.given() }
     }
 
     /// The value as the wire has it.

@@ -18,6 +18,10 @@ impl Field {
         format_ident!("__journey_{}", self.attr.info().argument)
     }
 
+    fn is_number(&self) -> bool {
+        matches!(self.attr.info().ty, AttributeType::Int | AttributeType::Float)
+    }
+
     /// What the `match` evaluates for this field.
     fn operand(&self, private: &TokenStream) -> Option<TokenStream> {
         match &self.value {
@@ -44,6 +48,7 @@ impl Field {
         let local = self.local();
         match &self.value {
             FieldValue::Member(text) => quote!(#text),
+            FieldValue::Typed(_) if self.is_number() => quote!(#local.value),
             FieldValue::Typed(_) => quote!(#local),
             FieldValue::Printed(Sigil::Display(_), _) => quote!(%#local),
             FieldValue::Printed(Sigil::Debug(_), _) => quote!(?#local),
@@ -56,8 +61,8 @@ impl Field {
         let attr = quote!(#private::Attr::#attr);
         match (&self.value, self.attr.info().ty) {
             (FieldValue::Member(text), _) => self.say_member(text, said, private),
-            (FieldValue::Typed(_), AttributeType::Int) => quote!(#said.int(#attr, #local);),
-            (FieldValue::Typed(_), AttributeType::Float) => quote!(#said.float(#attr, #local);),
+            (FieldValue::Typed(_), AttributeType::Int) => quote!(#said.int(#attr, #local.given);),
+            (FieldValue::Typed(_), AttributeType::Float) => quote!(#said.float(#attr, #local.given);),
             (FieldValue::Typed(_), AttributeType::Str | AttributeType::OneOf(_)) => quote!(#said.text(#attr, #local);),
             (FieldValue::Printed(..), _) => {
                 let value = self.value(private);

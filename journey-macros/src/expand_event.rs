@@ -89,7 +89,7 @@ fn emit(args: &EventArgs, target: &Ident, snapshot: &Ident, private: &TokenStrea
                 let (field, variant) = (progress_field(attr)?, variant(attr));
                 Some(match attr {
                     Attr::Phase => quote!(#said.text(#private::Attr::#variant, #snapshot.#field);),
-                    _ => quote!(#said.int(#private::Attr::#variant, &#snapshot.#field);),
+                    _ => quote!(#said.int(#private::Attr::#variant, #private::value::Int::given(&#snapshot.#field));),
                 })
             });
             quote!(#(#each)*)

@@ -23,7 +23,7 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
 //         if let Some(__journey_span) = enclosing(&[SpanName::LlmRequest]) {
 //             match (value::Int::int(&n),) {
 //                 (__journey_prompt_tokens,) => {
-//                     __journey_span.record("gen_ai.usage.prompt_tokens", &__journey_prompt_tokens);
+//                     __journey_span.record("gen_ai.usage.prompt_tokens", &__journey_prompt_tokens.value);
 //                 }
 //             }
 //         }
@@ -31,8 +31,8 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
 //
 // With a span, `match &span { .. }` and `if wants(..)` stand where `enclosing` does. The attributes are handed to the
 // layer directly where that is alone,
-//     if !record(__journey_span, |__journey_said| { __journey_said.int(Attr::PromptTokens, __journey_prompt_tokens); }) {
-//         __journey_span.record("gen_ai.usage.prompt_tokens", &__journey_prompt_tokens);
+//     if !record(__journey_span, |__journey_said| { __journey_said.int(Attr::PromptTokens, __journey_prompt_tokens.given); }) {
+//         __journey_span.record("gen_ai.usage.prompt_tokens", &__journey_prompt_tokens.value);
 //     }
 fn record(args: &RecordArgs) -> TokenStream {
     let RecordArgs { krate, span, fields, owners } = args;

@@ -1,7 +1,9 @@
-use journey_layer::macros::journey_span;
+use journey_layer::macros::*;
 
 fn main() {
     let tokens = "12";
     let span = journey_span!(scope = "vllm.api", max_tokens = tokens.trim());
-    drop(span);
+    let sequence = journey_span!(scope = "vllm.scheduler");
+    journey_event!(&sequence, QUEUED, step = tokens);
+    journey_record!(&span, prompt_tokens = tokens);
 }
