@@ -1,6 +1,6 @@
 //! The monotonic clock of the host, read as cheaply as the machine allows, and its distance to the wall clock.
 //!
-//! A journey takes its times from a dozen readings. Through `clock_gettime` each of them costs 25 ns; where the kernel
+//! A journey takes its times from a dozen readings. Through `clock_gettime` they are a sixth of all that it costs; where the kernel
 //! itself keeps its clock by the processor's time-stamp counter, the counter is read here directly and turned into the
 //! kernel's time with a factor that is measured against the kernel again and again. Elsewhere, and until that factor is known,
 //! the kernel is asked.
