@@ -119,11 +119,14 @@ pub fn journey_span(args: TokenStream, item: TokenStream) -> TokenStream {
 /// if level_enabled!(Level::INFO) {
 ///     let admission = admit(SpanName::LlmCore, Parent::Carrier(&carrier));
 ///     match admission {
-///         Admission::Build(ticket) => match (&id,) {
-///             (request_id,) => ticket.build(|| tracing::span!(
-///                 target: "vllm.scheduler", Level::INFO, "llm_core", "gen_ai.request.id" = request_id,
-///                 // and every other attribute of the span as `Empty`, so that it can be recorded later
-///             )),
+///         Admission::Build(mut ticket) => match (&id,) {
+///             (request_id,) => {
+///                 ticket.text(Attr::RequestId, request_id); // for the journey layer
+///                 ticket.build(|| tracing::span!(
+///                     target: "vllm.scheduler", Level::INFO, "llm_core", "gen_ai.request.id" = request_id,
+///                     // and every other attribute of the span as `Empty`, so that it can be recorded later
+///                 ))
+///             }
 ///         },
 ///         Admission::Out(span) => span, // sampled out, or refused as a duplicate
 ///     }
@@ -219,8 +222,11 @@ pub fn journey_event(input: TokenStream) -> TokenStream {
 /// if level_enabled!(Level::INFO) && wants(&span) {
 ///     match (&12, &Some(0.7)) {
 ///         (prompt_tokens, temperature) => {
-///             span.record("gen_ai.usage.prompt_tokens", prompt_tokens);
-///             span.record("gen_ai.request.temperature", temperature);
+///             // Straight to the journey layer, if it is alone.
+///             if !record(&span, |said| { said.int(Attr::PromptTokens, prompt_tokens); /* .. */ }) {
+///                 span.record("gen_ai.usage.prompt_tokens", prompt_tokens);
+///                 span.record("gen_ai.request.temperature", temperature);
+///             }
 ///         }
 ///     }
 /// }
