@@ -32,6 +32,8 @@ pub enum Admission {
 }
 
 /// Carries the record of a span to the layer's `on_new_span`. Without a layer there is none, and nothing is kept.
+///
+/// The macros give each attribute once.
 pub struct Ticket {
     record: Option<Box<SpanRecord>>,
     /// Bytes of one text at most.
@@ -44,7 +46,7 @@ impl Ticket {
     pub fn int(&mut self, attr: Attr, value: Given<i64, u64>) {
         let Some(record) = &mut self.record else { return };
         match value {
-            Given::Value(value) => record.set_attribute(attr, ValueRef::Int(value)),
+            Given::Value(value) => record.push_attribute(attr, ValueRef::Int(value)),
             Given::Nothing => {}
             Given::Beyond(value) => record.problem(Problem::invalid(attr, &value)),
         }
@@ -55,7 +57,7 @@ impl Ticket {
     pub fn float(&mut self, attr: Attr, value: Given<f64, f64>) {
         let Some(record) = &mut self.record else { return };
         match value {
-            Given::Value(value) if value.is_finite() => record.set_attribute(attr, ValueRef::Float(value)),
+            Given::Value(value) if value.is_finite() => record.push_attribute(attr, ValueRef::Float(value)),
             Given::Nothing => {}
             Given::Value(value) | Given::Beyond(value) => record.problem(Problem::invalid(attr, &value)),
         }
@@ -68,7 +70,7 @@ impl Ticket {
         if kept.len() < value.len() {
             record.problem(Problem::Truncated(attr));
         }
-        record.set_attribute(attr, ValueRef::Text(kept));
+        record.push_attribute(attr, ValueRef::Text(kept));
     }
 
     /// What a value prints.

@@ -10,14 +10,13 @@ use std::hash::BuildHasher;
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use journey_schema::SpanName;
 use opentelemetry::trace::{SpanId, TraceId};
 
 use crate::closed::Closed;
 use crate::record::SpanRecord;
 use crate::sync::Mutex;
-use crate::table::IdentityHasher;
 
 /// A span in one layer's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +48,16 @@ const SHARDS: usize = 16;
 /// Who has which key. A cache line each: threads with different keys do not wait for one.
 #[repr(align(64))]
 #[derive(Default)]
-struct Shard(Mutex<HashMap<u64, (Origin, SpanName), IdentityHasher>>);
+struct Shard(Mutex<Owners>);
+
+type Owners = HashTable<Owner>;
+
+#[derive(Clone, Copy)]
+struct Owner {
+    key: u64,
+    origin: Origin,
+    name: SpanName,
+}
 
 pub(crate) struct Duplicates {
     live: [Shard; SHARDS],
@@ -85,13 +93,13 @@ impl Duplicates {
 
     /// What is known of `key`, at the monotonic time `now`.
     pub(crate) fn get(&self, key: u64, now: i64) -> Option<Seen> {
-        let live = self.shard(key).lock().get(&key).map(|(origin, name)| Seen::Live { origin: *origin, name: *name });
+        let live = find(&self.shard(key).lock(), key).map(|owner| owner.seen());
         live.or_else(|| self.closed.contains(key, now).then_some(Seen::Closed))
     }
 
-    /// Takes a key that nobody else can have.
+    /// Takes a key that nobody has or can have.
     pub(crate) fn open(&self, key: u64, name: SpanName, origin: Origin) {
-        self.shard(key).lock().insert(key, (origin, name));
+        insert(&mut self.shard(key).lock(), Owner { key, origin, name });
     }
 
     /// Takes the key for `origin`, unless somebody else has it.
@@ -100,21 +108,23 @@ impl Duplicates {
     /// What is known of who has it.
     pub(crate) fn claim(&self, key: u64, name: SpanName, origin: Origin, now: i64) -> Result<(), Seen> {
         let mut owners = self.shard(key).lock();
-        if let Some((owner, name)) = owners.get(&key) {
-            return if *owner == origin { Ok(()) } else { Err(Seen::Live { origin: *owner, name: *name }) };
+        if let Some(owner) = find(&owners, key) {
+            return if owner.origin == origin { Ok(()) } else { Err(owner.seen()) };
         }
         // Looked at while nobody can release the key: whoever closes it remembers it first, and is seen in one place at
         // least. A request's id is free when its journey has ended, and never remembered.
         if name != SpanName::LlmRequest && self.closed.contains(key, now) {
             return Err(Seen::Closed);
         }
-        owners.insert(key, (origin, name));
+        insert(&mut owners, Owner { key, origin, name });
         Ok(())
     }
 
     /// Forgets a live key at once.
     pub(crate) fn release(&self, key: u64) {
-        self.shard(key).lock().remove(&key);
+        if let Ok(owner) = self.shard(key).lock().find_entry(key, |owner| owner.key == key) {
+            owner.remove();
+        }
     }
 
     /// Gets ready to remember the key.
@@ -129,9 +139,25 @@ impl Duplicates {
         self.closed.insert(key, now)
     }
 
-    fn shard(&self, key: u64) -> &Mutex<HashMap<u64, (Origin, SpanName), IdentityHasher>> {
+    fn shard(&self, key: u64) -> &Mutex<Owners> {
         &self.live[(key >> 32) as usize % SHARDS].0
     }
+}
+
+impl Owner {
+    fn seen(&self) -> Seen {
+        Seen::Live { origin: self.origin, name: self.name }
+    }
+}
+
+// A key is as good as its own hash: all of its bits are random.
+
+fn find(owners: &Owners, key: u64) -> Option<&Owner> {
+    owners.find(key, |owner| owner.key == key)
+}
+
+fn insert(owners: &mut Owners, owner: Owner) {
+    owners.insert_unique(owner.key, owner, |owner| owner.key);
 }
 
 #[cfg(test)]

@@ -42,7 +42,6 @@ pub struct Said {
     fields: EventFields,
     /// Bytes of one text at most.
     max_text: usize,
-    problems: Vec<Problem>,
 }
 
 /// A value that cannot leave as it is.
@@ -74,40 +73,34 @@ impl Core {
 
 impl Said {
     fn new(max_text: usize) -> Self {
-        Self { fields: EventFields::default(), max_text, problems: Vec::new() }
+        Self { fields: EventFields::default(), max_text }
     }
 
     /// The counters and the phase of a snapshot, those that it has.
     pub fn progress(&mut self, progress: &Progress) {
-        let values = [
-            progress.scheduler_step,
-            progress.prefill_done_tokens,
-            progress.prefill_total_tokens,
-            progress.prefill_recomputed_tokens,
-            progress.decode_done_tokens,
-            progress.decode_max_tokens,
-            progress.num_preemptions,
-        ];
-        // Without a branch for each: all of them are looked at once, for one that the wire cannot carry.
-        let (mut given, mut all) = (0, 0);
-        for (index, value) in values.into_iter().enumerate() {
-            given |= u8::from(value.is_some()) << index;
-            all |= value.unwrap_or(0);
-            self.fields.progress[index] = value.unwrap_or(0) as i64;
-        }
+        let given = self.counter(0, progress.scheduler_step)
+            | self.counter(1, progress.prefill_done_tokens)
+            | self.counter(2, progress.prefill_total_tokens)
+            | self.counter(3, progress.prefill_recomputed_tokens)
+            | self.counter(4, progress.decode_done_tokens)
+            | self.counter(5, progress.decode_max_tokens)
+            | self.counter(6, progress.num_preemptions);
         self.fields.given = given;
         self.fields.phase = progress.phase;
-        if all > i64::MAX as u64 {
-            self.leave_out_beyond(values);
-        }
     }
 
-    #[cold]
-    fn leave_out_beyond(&mut self, values: [Option<u64>; PROGRESS.len()]) {
-        for (index, value) in values.into_iter().enumerate() {
-            if let Some(value) = value.filter(|value| i64::try_from(*value).is_err()) {
-                self.fields.given &= !(1 << index);
-                self.invalid(PROGRESS[index], &value);
+    /// Takes the counter at this position in [`PROGRESS`]. Returns its bit, if there is a value.
+    #[inline(always)]
+    fn counter(&mut self, index: usize, value: Option<u64>) -> u8 {
+        match value.map(i64::try_from) {
+            None => 0,
+            Some(Ok(value)) => {
+                self.fields.progress[index] = value;
+                1 << index
+            }
+            Some(Err(_)) => {
+                self.invalid(PROGRESS[index], &value.unwrap_or_default());
+                0
             }
         }
     }
@@ -140,7 +133,7 @@ impl Said {
             _ => value,
         };
         if kept.len() < value.len() {
-            self.problems.push(Problem::Truncated(attr));
+            self.fields.more().problems.push(Problem::Truncated(attr));
         }
         self.fields.text(attr, kept);
     }
@@ -148,7 +141,7 @@ impl Said {
     /// What a value prints.
     pub fn print(&mut self, attr: Attr, value: &dyn fmt::Debug) {
         if self.fields.print(attr, value, self.max_text) {
-            self.problems.push(Problem::Truncated(attr));
+            self.fields.more().problems.push(Problem::Truncated(attr));
         }
     }
 
@@ -178,7 +171,7 @@ impl Said {
 
     #[cold]
     fn invalid(&mut self, attr: Attr, value: &dyn fmt::Debug) {
-        self.problems.push(Problem::invalid(attr, value));
+        self.fields.more().problems.push(Problem::invalid(attr, value));
     }
 }
 
@@ -291,8 +284,8 @@ impl LayerState {
     }
 
     fn say(&self, site: &'static EventSite, said: &Said, start: Option<&Id>, dispatch: &Dispatch) {
-        if !said.problems.is_empty() {
-            self.core.note_problems(&site.place, &said.problems);
+        if let Some(more) = &said.fields.more {
+            self.core.note_problems(&site.place, &more.problems);
         }
         let walk = |each: &mut dyn FnMut(u64) -> bool| self.walk_from(dispatch, start, each);
         self.event(&site.place, site.event, &said.fields, start.map(Id::into_u64), &walk);

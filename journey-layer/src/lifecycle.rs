@@ -110,8 +110,8 @@ impl LiveSpan {
             SpanName::SchedulerStep | SpanName::ModelForward => {}
         }
         record.marks.push(mark);
-        if !fields.others.is_empty() {
-            fields.others.iter().for_each(|(attr, value)| record.push_other(*attr, value.as_ref()));
+        if let Some(more) = &fields.more {
+            record.push_others(&more.others);
         }
         if event.is_terminal() {
             record.end_ns = now;
@@ -163,13 +163,18 @@ impl LiveSpan {
 impl SpanRecord {
     /// Appends the counters of the next event of `llm_core`: what is given, else as last given. Returns which are known.
     fn push_progress(&mut self, fields: &EventFields) -> u8 {
-        let (before, known) = match (self.progress.last(), self.marks.last()) {
-            (Some(values), Some(mark)) => (values, mark.given),
-            _ => (&[0; PROGRESS.len()], 0),
-        };
-        let given = fields.given;
-        let mut values =
-            std::array::from_fn(|index| if given & 1 << index != 0 { fields.progress[index] } else { before[index] });
+        let (given, mut known) = (fields.given, 0);
+        let mut values = fields.progress;
+        if let (Some(before), Some(mark)) = (self.progress.last(), self.marks.last()) {
+            known = mark.given;
+            // Most often there is nothing left to take from before, or one counter.
+            let mut missing = known & !given;
+            while missing != 0 {
+                let index = missing.trailing_zeros() as usize;
+                values[index] = before[index];
+                missing &= missing - 1;
+            }
+        }
         if given & 1 << PREEMPTIONS == 0 {
             values[PREEMPTIONS] = i64::from(self.live.lifecycle.preemptions()).max(values[PREEMPTIONS]);
         }
@@ -181,7 +186,8 @@ impl SpanRecord {
     #[cold]
     fn set_error_of(&mut self, event: Event, fields: &EventFields) {
         if event == Event::Aborted {
-            let error = fields.others.iter().find(|(attr, _)| *attr == Attr::Error);
+            let others = fields.more.as_ref().map_or(&[][..], |more| &more.others);
+            let error = others.iter().find(|(attr, _)| *attr == Attr::Error);
             let text = error.and_then(|(_, value)| value.as_ref().as_str());
             self.set_error(text.unwrap_or(fields.reason.map_or("aborted", AbortReason::as_str)));
         } else {
@@ -191,60 +197,47 @@ impl SpanRecord {
 
     /// Sets the latencies that the span's events support, in seconds.
     fn derive_latencies(&mut self) {
-        let mut at = Moments::default();
-        self.marks.iter().for_each(|mark| at.pass(mark));
+        let at = |event| self.marks.iter().find(|mark| mark.event == event).map(|mark| mark.mono_ns);
+        let terminal = self.marks.iter().rfind(|mark| mark.event.is_terminal()).map(|mark| mark.mono_ns);
         match self.name {
             SpanName::LlmRequest => {
-                self.latency(Attr::LatencyE2e, at.first, at.terminal);
-                self.latency(Attr::TimeToFirstToken, at.first, at.token);
+                let (arrived, token) = (at(Event::Arrived), at(Event::FirstResponseFromCore));
+                self.latency(Attr::LatencyE2e, arrived, terminal);
+                self.latency(Attr::TimeToFirstToken, arrived, token);
             }
             SpanName::LlmCore => {
-                self.latency(Attr::TimeInQueue, at.first, at.scheduled);
-                self.latency(Attr::TimeInModelPrefill, at.scheduled, at.token);
-                self.latency(Attr::TimeInModelDecode, at.token, at.terminal);
-                self.latency(Attr::TimeInModelInference, at.scheduled, at.terminal);
-                self.latency(Attr::TimePreempted, at.preempted.map(|_| 0), at.preempted);
+                let (queued, scheduled, token) = (at(Event::Queued), at(Event::Scheduled), at(Event::FirstToken));
+                let preempted = self.time_preempted();
+                self.latency(Attr::TimeInQueue, queued, scheduled);
+                self.latency(Attr::TimeInModelPrefill, scheduled, token);
+                self.latency(Attr::TimeInModelDecode, token, terminal);
+                self.latency(Attr::TimeInModelInference, scheduled, terminal);
+                self.latency(Attr::TimePreempted, preempted.map(|_| 0), preempted);
             }
             SpanName::SchedulerStep | SpanName::ModelForward => {}
         }
     }
 
+    /// Sum of the times from PREEMPTED to SCHEDULED, where the sequence was resumed.
+    fn time_preempted(&self) -> Option<i64> {
+        let (mut since, mut sum) = (None, None);
+        for mark in &self.marks {
+            match mark.event {
+                Event::Preempted => since = Some(mark.mono_ns),
+                Event::Scheduled => {
+                    if let Some(since) = since.take() {
+                        *sum.get_or_insert(0) += mark.mono_ns - since;
+                    }
+                }
+                _ => {}
+            }
+        }
+        sum
+    }
+
     fn latency(&mut self, attr: Attr, from: Option<i64>, to: Option<i64>) {
         if let (Some(from), Some(to)) = (from, to) {
             self.push_derived(attr, seconds(to - from));
-        }
-    }
-}
-
-/// When what a latency is measured by came first.
-#[derive(Default)]
-struct Moments {
-    /// ARRIVED or QUEUED.
-    first: Option<i64>,
-    scheduled: Option<i64>,
-    /// FIRST_RESPONSE_FROM_CORE or FIRST_TOKEN.
-    token: Option<i64>,
-    terminal: Option<i64>,
-    preempted_at: Option<i64>,
-    /// Sum of the times from PREEMPTED to SCHEDULED.
-    preempted: Option<i64>,
-}
-
-impl Moments {
-    fn pass(&mut self, mark: &Mark) {
-        let now = mark.mono_ns;
-        match mark.event {
-            Event::Arrived | Event::Queued => _ = self.first.get_or_insert(now),
-            Event::FirstResponseFromCore | Event::FirstToken => _ = self.token.get_or_insert(now),
-            Event::Departed | Event::Aborted | Event::Finished => self.terminal = Some(now),
-            Event::Preempted => self.preempted_at = Some(now),
-            Event::Scheduled => {
-                self.scheduled.get_or_insert(now);
-                if let Some(since) = self.preempted_at.take() {
-                    *self.preempted.get_or_insert(0) += now - since;
-                }
-            }
-            Event::HandoffToCore | Event::BatchSummary | Event::RequestSnapshot => {}
         }
     }
 }

@@ -42,18 +42,22 @@ impl RecordPool {
     /// An empty record.
     pub(crate) fn take(&self) -> Box<SpanRecord> {
         // While the thread's storage is torn down there is the allocator.
-        let Ok(mut own) = OWN.try_with(RefCell::take) else { return Box::default() };
-        if !std::ptr::eq(own.pool.as_ptr(), Arc::as_ptr(&self.0)) {
-            own = Own { pool: Arc::downgrade(&self.0), records: Records::with_capacity(SHARE) };
-        }
-        if own.records.is_empty() {
-            let mut free = self.0.lock();
-            let from = free.len().saturating_sub(SHARE);
-            own.records.extend(free.drain(from..));
-        }
-        let record = own.records.pop().unwrap_or_default();
-        OWN.set(own);
-        record
+        let record = OWN.try_with(|own| {
+            let own = &mut *own.borrow_mut();
+            if !std::ptr::eq(own.pool.as_ptr(), Arc::as_ptr(&self.0)) {
+                *own = Own { pool: Arc::downgrade(&self.0), records: Records::with_capacity(SHARE) };
+            }
+            own.records.pop().or_else(|| self.refill(&mut own.records))
+        });
+        record.ok().flatten().unwrap_or_default()
+    }
+
+    #[cold]
+    fn refill(&self, records: &mut Records) -> Option<Box<SpanRecord>> {
+        let mut free = self.0.lock();
+        let from = free.len().saturating_sub(SHARE);
+        records.extend(free.drain(from..));
+        records.pop()
     }
 
     /// Gives records back.

@@ -288,6 +288,13 @@ impl SpanRecord {
         }
     }
 
+    /// Appends an attribute that the record does not have.
+    #[inline]
+    pub(crate) fn push_attribute(&mut self, attr: Attr, value: ValueRef<'_>) {
+        let slot = self.store(attr, value);
+        self.attributes.push(slot);
+    }
+
     /// Appends an attribute that only the layer sets, and sets once.
     pub(crate) fn push_derived(&mut self, attr: Attr, value: f64) {
         self.attributes.push(Slot { payload: value.to_bits(), attr, tag: Tag::Float });
@@ -323,11 +330,14 @@ impl SpanRecord {
         self.marks.len()
     }
 
-    /// Adds an attribute to the latest event.
-    pub(crate) fn push_other(&mut self, attr: Attr, value: ValueRef<'_>) {
-        let slot = self.store(attr, value);
+    /// Adds attributes to the latest event.
+    #[cold]
+    pub(crate) fn push_others(&mut self, others: &[(Attr, OwnedValue)]) {
         let event = self.marks.len() as u32 - 1;
-        self.rare().others.push(Other { event, slot });
+        for (attr, value) in others {
+            let slot = self.store(*attr, value.as_ref());
+            self.rare().others.push(Other { event, slot });
+        }
     }
 
     fn store(&mut self, attr: Attr, value: ValueRef<'_>) -> Slot {

@@ -51,14 +51,14 @@ mod tests {
     use journey_schema::{Attr, Event};
 
     use super::*;
-    use crate::record::ValueRef;
+    use crate::record::{OwnedValue, ValueRef};
 
     #[test]
     fn an_attribute_that_is_set_again_and_again_takes_a_bounded_room() {
         let mut record = SpanRecord::default();
         record.set_attribute(Attr::RequestId, ValueRef::Text("cmpl-1"));
         record.marks.push(Mark::new(Event::Aborted, 0));
-        record.push_other(Attr::Error, ValueRef::Text("gone"));
+        record.push_others(&[(Attr::Error, OwnedValue::Text("gone".into()))]);
         for round in 0..10_000 {
             let model = format!("{round}-{}", "x".repeat(4000));
             record.set_attribute(Attr::ResponseModel, ValueRef::Text(&model));

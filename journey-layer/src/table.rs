@@ -3,10 +3,10 @@
 //! A table of our own, and not the registry's extensions: those cost a lock, a type-id lookup and a heap cell on
 //! each access, and they cannot be swept.
 
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::Ordering::Relaxed;
 
-use hashbrown::HashMap;
+use hashbrown::HashTable;
+use hashbrown::hash_table;
 use journey_schema::SpanName;
 use opentelemetry::trace::SpanContext;
 
@@ -60,7 +60,7 @@ impl LiveSpan {
 
 const SHARDS: usize = 64;
 
-type Entries = HashMap<u64, Entry, IdentityHasher>;
+type Entries = HashTable<(u64, Entry)>;
 
 /// A lock, what it guards and what is counted under it fill a cache line, so that two threads on different spans do not
 /// share one. The counters are written under the lock alone, so that counting needs no locked instruction.
@@ -102,10 +102,14 @@ impl Table {
 
     /// Puts in an entry that is no open span.
     pub(crate) fn insert(&self, id: u64, entry: Entry) {
-        self.shard(id).entries.lock().insert(id, entry);
+        let hash = spread(id);
+        match self.shard(hash).entries.lock().entry(hash, |(of, _)| *of == id, |(of, _)| spread(*of)) {
+            hash_table::Entry::Occupied(mut old) => old.get_mut().1 = entry,
+            hash_table::Entry::Vacant(free) => _ = free.insert((id, entry)),
+        }
     }
 
-    /// Puts in an open span, unless `max` are open.
+    /// Puts in an open span, whose id is not in there, unless `max` are open.
     ///
     /// Each shard has its share of the places; only when that is full are all of them counted. So there may be a few more
     /// than `max` where spans are spread unevenly.
@@ -113,14 +117,15 @@ impl Table {
     /// # Errors
     /// The span, for which there is no place.
     pub(crate) fn open(&self, id: u64, live: LiveSpan, max: usize) -> Result<(), LiveSpan> {
-        let shard = self.shard(id);
+        let hash = spread(id);
+        let shard = self.shard(hash);
         let mut entries = shard.entries.lock();
         let is_full = || self.shards.iter().map(|shard| shard.live.load(Relaxed)).sum::<usize>() >= max;
         if shard.live.load(Relaxed) >= max / SHARDS && is_full() {
             return Err(live);
         }
         shard.opened();
-        entries.insert(id, Entry::Live(live));
+        entries.insert_unique(hash, (id, Entry::Live(live)), |(of, _)| spread(*of));
         Ok(())
     }
 
@@ -130,20 +135,22 @@ impl Table {
 
     /// Removes the entry when `last` has seen it, under its shard's lock.
     pub(crate) fn remove_after(&self, id: u64, last: impl FnOnce(&Entry)) -> Option<Entry> {
-        let shard = self.shard(id);
+        let hash = spread(id);
+        let shard = self.shard(hash);
         let mut entries = shard.entries.lock();
-        let hashbrown::hash_map::Entry::Occupied(entry) = entries.entry(id) else { return None };
-        last(entry.get());
-        if let Entry::Live(live) = entry.get() {
+        let found = entries.find_entry(hash, |(of, _)| *of == id).ok()?;
+        last(&found.get().1);
+        if let Entry::Live(live) = &found.get().1 {
             shard.closed(live);
         }
-        Some(entry.remove())
+        Some(found.remove().0.1)
     }
 
     /// Runs `f` on the entry, under its shard's lock: no caller's code, no OpenTelemetry and no second entry in there.
     #[inline]
     pub(crate) fn with<T>(&self, id: u64, f: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        self.shard(id).entries.lock().get_mut(&id).map(f)
+        let hash = spread(id);
+        self.shard(hash).entries.lock().find_mut(hash, |(of, _)| *of == id).map(|(_, entry)| f(entry))
     }
 
     /// Runs `f` on the live span `id`.
@@ -159,7 +166,7 @@ impl Table {
     pub(crate) fn sweep(&self, mut wanted: impl FnMut(&LiveSpan) -> bool) -> Vec<LiveSpan> {
         let mut taken = Vec::new();
         for shard in self.shards.iter() {
-            for entry in shard.entries.lock().values_mut() {
+            for (_, entry) in shard.entries.lock().iter_mut() {
                 if let Entry::Live(live) = entry
                     && wanted(live)
                 {
@@ -179,7 +186,7 @@ impl Table {
         let mut census = Census::default();
         for shard in self.shards.iter() {
             let entries = shard.entries.lock();
-            for entry in entries.values() {
+            for (_, entry) in entries.iter() {
                 if let Entry::Live(live) = entry {
                     census.open.spans += 1;
                     census.open.events += live.record.event_count() as u64;
@@ -193,33 +200,14 @@ impl Table {
     }
 
     #[inline]
-    fn shard(&self, id: u64) -> &Shard {
-        // The registry packs a slot's index into the low bits and the thread's number above it: both must count, or two
-        // threads share all their shards.
-        let hash = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    fn shard(&self, hash: u64) -> &Shard {
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 }
 
-/// For keys that are spread already (random ids) or dense (registry ids).
-pub(crate) type IdentityHasher = BuildHasherDefault<Identity>;
-
-#[derive(Default)]
-pub(crate) struct Identity(u64);
-
-impl Hasher for Identity {
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("the keys are u64")
-    }
-
-    #[inline]
-    fn write_u64(&mut self, key: u64) {
-        // hashbrown takes 7 bits from the top and the rest from the bottom: give dense keys both.
-        self.0 = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
+/// The hash of a tracing id. The registry packs a slot's index into the low bits and the thread's number above it: both
+/// must count, or two threads share all their shards. hashbrown takes 7 bits from the top and the others from the bottom.
+#[inline]
+fn spread(id: u64) -> u64 {
+    id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

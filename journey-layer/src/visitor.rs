@@ -9,6 +9,7 @@ use tracing_core::field::Visit;
 
 use crate::callsites::{FieldKey, Place, Site};
 use crate::core::Core;
+use crate::emit::Problem;
 use crate::record::{Bounded, OwnedValue, SpanRecord, ValueRef, truncate};
 use crate::stats::Reason;
 
@@ -232,20 +233,36 @@ pub(crate) struct EventFields {
     pub(crate) kind: Option<ScheduleKind>,
     pub(crate) status: Option<FinishStatus>,
     pub(crate) reason: Option<AbortReason>,
+    pub(crate) more: Option<Box<More>>,
+}
+
+/// What few events bring: apart, so that the others are rid of it with one look.
+#[derive(Debug, Default)]
+pub(crate) struct More {
     /// `error` of `api.ABORTED`, and the attributes of step events.
     pub(crate) others: Pending,
+    /// What is to be told of the values.
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl EventFields {
+    /// What few events bring.
+    #[cold]
+    pub(crate) fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
 }
 
 impl Receive for EventFields {
     #[inline]
     fn int(&mut self, attr: Attr, value: i64) {
-        let Some(index) = progress_index(attr) else { return self.others.int(attr, value) };
+        let Some(index) = progress_index(attr) else { return self.more().others.int(attr, value) };
         self.progress[index] = value;
         self.given |= 1 << index;
     }
 
     fn float(&mut self, attr: Attr, value: f64) {
-        self.others.float(attr, value);
+        self.more().others.float(attr, value);
     }
 
     fn text(&mut self, attr: Attr, value: &str) {
@@ -254,7 +271,7 @@ impl Receive for EventFields {
             Attr::ScheduleKind => self.kind = ScheduleKind::from_value(value),
             Attr::FinishStatus => self.status = FinishStatus::from_value(value),
             Attr::Reason => self.reason = AbortReason::from_value(value),
-            _ => self.others.text(attr, value),
+            _ => self.more().others.text(attr, value),
         }
     }
 }

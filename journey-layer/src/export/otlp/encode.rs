@@ -244,7 +244,7 @@ mod tests {
     use crate::export::convert::Conversion;
     use crate::lifecycle::LiveSpan;
     use crate::record::ParentSpan;
-    use crate::visitor::EventFields;
+    use crate::visitor::{EventFields, More};
 
     fn value() -> impl Strategy<Value = (Attr, OwnedValue)> {
         use crate::record::OwnedValue::{Float, Int, Text};
@@ -276,7 +276,8 @@ mod tests {
         (prop::sample::select(events), 0..i64::MAX / 4, few, counters, others).prop_map(
             |(event, at, (phase, status, reason), (progress, given), others)| {
                 let given = given & 0x7f;
-                (event, at, EventFields { progress, given, phase, kind: None, status, reason, others })
+                let more = Some(Box::new(More { others, problems: Vec::new() }));
+                (event, at, EventFields { progress, given, phase, kind: None, status, reason, more })
             },
         )
     }
