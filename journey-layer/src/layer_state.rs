@@ -194,7 +194,7 @@ impl LayerState {
             let attributes: Vec<_> = record.attributes().map(|(attr, value)| (attr, value.to_owned())).collect();
             self.merge(original, &attributes);
         }
-        core.pool().give(std::iter::once(record));
+        core.pool().put_back(record);
         self.table.insert(id, Entry::Rejected { name: Some(name), original: original.map(Box::new) });
         assert!(
             core.config.duplicates != OnDuplicate::Panic,

@@ -99,6 +99,8 @@ mod propagation;
 mod record;
 mod record_event;
 mod record_room;
+#[cfg(test)]
+mod record_samples;
 mod resource;
 mod sampling;
 mod sink;

@@ -16,7 +16,8 @@ use crate::closed::Closed;
 use crate::duplicates::{Duplicates, Origin, Seen};
 use crate::error::FlushError;
 use crate::export::batch::Item;
-use crate::export::sink::{Limits, Reply, Shared, Taken};
+use crate::export::request::Reply;
+use crate::export::sink::{Limits, Shared, Taken};
 use crate::lifecycle::LiveSpan;
 use crate::pool::RecordPool;
 use crate::record::SpanRecord;
@@ -100,7 +101,8 @@ fn ask(shared: &Shared, shutdown: bool) -> Result<(), FlushError> {
 #[test]
 fn whatever_is_submitted_is_exported_or_counted_and_every_request_is_answered() {
     both_ways(|| {
-        let limits = Limits { max_queue_spans: 2, ..Limits::default() };
+        // Room for three, of which the second and third are packed.
+        let limits = Limits { max_queue_bytes: 4 << 10, max_queue_spans: 3, ..Limits::default() };
         let shared = Arc::new(Shared::new(limits, std::sync::Arc::new(Stats::new())));
         let spawn = |work: fn(&Shared)| {
             let shared = shared.clone();
@@ -109,7 +111,7 @@ fn whatever_is_submitted_is_exported_or_counted_and_every_request_is_answered() 
         let threads = [
             spawn(consume),
             spawn(|shared| produce(shared, 1, 2)),
-            spawn(|shared| produce(shared, 3, 2)),
+            spawn(|shared| produce(shared, 3, 3)),
             spawn(|shared| {
                 let before = exported(shared);
                 ask(shared, false).expect("a flush of what a willing exporter took");
@@ -123,9 +125,9 @@ fn whatever_is_submitted_is_exported_or_counted_and_every_request_is_answered() 
         }
         ask(&shared, true).expect("a second shutdown");
         ask(&shared, false).expect("a flush after the shutdown");
-        assert_eq!(shared.backlog(), Count::default());
+        assert_eq!((shared.backlog(), shared.queued_bytes()), (Count::default(), 0));
         let stats = shared.stats.snapshot(Census::default(), shared.backlog());
-        assert!(stats.balances() && stats.spans.started == 4, "{stats}");
+        assert!(stats.balances() && stats.spans.started == 5, "{stats}");
         let lost = stats.spans.dropped.keys();
         assert!(lost.into_iter().all(|reason| matches!(reason, Reason::QueueFull | Reason::Shutdown)), "{stats}");
     });
@@ -162,7 +164,10 @@ fn a_record_from_the_pool_is_empty_and_nobody_elses() {
                     record.open(SpanId::from(id), 0);
                     thread::yield_now();
                     assert_eq!(record.span_id, SpanId::from(id));
-                    pool.give(std::iter::once(record));
+                    match id {
+                        1 => pool.put_back(record),
+                        _ => pool.give(std::iter::once(record)),
+                    }
                 }
             })
         });

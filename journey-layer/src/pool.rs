@@ -8,6 +8,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::Weak;
 
+use smallvec::SmallVec;
+
 use crate::record::SpanRecord;
 use crate::sync::Mutex;
 
@@ -42,22 +44,52 @@ impl RecordPool {
     /// An empty record.
     pub(crate) fn take(&self) -> Box<SpanRecord> {
         // While the thread's storage is torn down there is the allocator.
-        let record = OWN.try_with(|own| {
+        match self.own(|records| records.pop()) {
+            Some(None) => self.refill(),
+            record => record.flatten(),
+        }
+        .unwrap_or_default()
+    }
+
+    /// Takes a share, and of that one.
+    #[cold]
+    fn refill(&self) -> Option<Box<SpanRecord>> {
+        let mut share: SmallVec<[_; SHARE]> = {
+            let mut free = self.0.lock();
+            let from = free.len().saturating_sub(SHARE);
+            free.drain(from..).collect()
+        };
+        let one = share.pop();
+        self.own(|records| records.extend(share));
+        one
+    }
+
+    /// Gives back a record that this thread is done with, and is likely to want again.
+    pub(crate) fn put_back(&self, record: Box<SpanRecord>) {
+        if record.size() > MAX_SIZE {
+            return;
+        }
+        let record = cleared(record);
+        let too_many = self.own(|records| {
+            records.push(record);
+            (records.len() >= 2 * SHARE).then(|| records.drain(SHARE..).collect::<SmallVec<[_; SHARE]>>())
+        });
+        if let Some(records) = too_many.flatten() {
+            self.give(records.into_iter());
+        }
+    }
+
+    /// Runs `f` on this thread's own records of this pool. It takes no lock in there.
+    #[inline]
+    fn own<T>(&self, f: impl FnOnce(&mut Records) -> T) -> Option<T> {
+        let with = |own: &RefCell<Own>| {
             let own = &mut *own.borrow_mut();
             if !std::ptr::eq(own.pool.as_ptr(), Arc::as_ptr(&self.0)) {
                 *own = Own { pool: Arc::downgrade(&self.0), records: Records::with_capacity(SHARE) };
             }
-            own.records.pop().or_else(|| self.refill(&mut own.records))
-        });
-        record.ok().flatten().unwrap_or_default()
-    }
-
-    #[cold]
-    fn refill(&self, records: &mut Records) -> Option<Box<SpanRecord>> {
-        let mut free = self.0.lock();
-        let from = free.len().saturating_sub(SHARE);
-        records.extend(free.drain(from..));
-        records.pop()
+            f(&mut own.records)
+        };
+        OWN.try_with(with).ok()
     }
 
     /// Gives records back.

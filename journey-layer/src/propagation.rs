@@ -39,7 +39,7 @@ pub(crate) struct Remote {
 }
 
 /// Longest tracestate that is kept, bytes (W3C Trace Context, "tracestate Limits").
-const MAX_TRACESTATE: usize = 512;
+pub(crate) const MAX_TRACESTATE: usize = 512;
 /// Members longer than this go first where something must go.
 const LONG_MEMBER: usize = 128;
 /// Most members, and the longest one, that a valid list has.

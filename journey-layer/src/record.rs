@@ -90,6 +90,14 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    pub(crate) fn int(attr: Attr, value: i64) -> Self {
+        Self { payload: value as u64, attr, tag: Tag::Int }
+    }
+
+    pub(crate) fn float(attr: Attr, value: f64) -> Self {
+        Self { payload: value.to_bits(), attr, tag: Tag::Float }
+    }
+
     pub(crate) fn text(attr: Attr, range: Range<usize>) -> Self {
         Self { payload: (range.start as u64) << 32 | range.end as u64, attr, tag: Tag::Text }
     }
@@ -112,7 +120,7 @@ pub(crate) struct ParentSpan {
 }
 
 /// What most spans do not have.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rare {
     pub(crate) trace_state: TraceState,
     pub(crate) links: Vec<SpanContext>,
@@ -297,7 +305,7 @@ impl SpanRecord {
 
     /// Appends an attribute that only the layer sets, and sets once.
     pub(crate) fn push_derived(&mut self, attr: Attr, value: f64) {
-        self.attributes.push(Slot { payload: value.to_bits(), attr, tag: Tag::Float });
+        self.attributes.push(Slot::float(attr, value));
     }
 
     /// Sets a span attribute to what `value` prints, cut after `limit` bytes. Returns whether it was cut.
@@ -341,16 +349,15 @@ impl SpanRecord {
     }
 
     fn store(&mut self, attr: Attr, value: ValueRef<'_>) -> Slot {
-        let (payload, tag) = match value {
-            ValueRef::Int(value) => (value as u64, Tag::Int),
-            ValueRef::Float(value) => (value.to_bits(), Tag::Float),
+        match value {
+            ValueRef::Int(value) => Slot::int(attr, value),
+            ValueRef::Float(value) => Slot::float(attr, value),
             ValueRef::Static(text) | ValueRef::Text(text) => {
                 let from = self.text.len();
                 self.text.push_str(text);
-                return Slot::text(attr, from..self.text.len());
+                Slot::text(attr, from..self.text.len())
             }
-        };
-        Slot { payload, attr, tag }
+        }
     }
 
     pub(crate) fn load(&self, slot: Slot) -> ValueRef<'_> {

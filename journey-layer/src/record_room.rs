@@ -1,7 +1,8 @@
 //! How much memory a record takes, and how that is kept bounded.
 
-use opentelemetry::trace::SpanContext;
+use opentelemetry::trace::{SpanContext, TraceState};
 
+use crate::propagation::MAX_TRACESTATE;
 use crate::record::{Rare, Slot, SpanRecord};
 use crate::record_event::{Mark, Other};
 use crate::visitor::PROGRESS;
@@ -12,18 +13,12 @@ pub(crate) const COMPACT_AT: usize = 64 << 10;
 impl SpanRecord {
     /// Bytes of heap and struct that the record holds, for bounds in bytes.
     pub(crate) fn size(&self) -> usize {
-        let rare = self.rare.as_ref().map_or(0, |rare| {
-            size_of::<Rare>()
-                + rare.links.capacity() * size_of::<SpanContext>()
-                + rare.others.capacity() * size_of::<Other>()
-                + rare.error.as_ref().map_or(0, String::capacity)
-        });
         size_of::<Self>()
             + self.attributes.capacity() * size_of::<Slot>()
             + self.marks.capacity() * size_of::<Mark>()
             + self.progress.capacity() * size_of::<[i64; PROGRESS.len()]>()
             + self.text.capacity()
-            + rare
+            + self.rare.as_ref().map_or(0, |rare| rare.size())
     }
 
     /// Forgets texts that were replaced, where they are most of all: an attribute that is set for ever takes a bounded room.
@@ -43,6 +38,20 @@ impl SpanRecord {
             **slot = Slot::text(slot.attr, from..text.len());
         }
         self.text = text;
+    }
+}
+
+impl Rare {
+    /// Bytes of heap and struct that it holds.
+    pub(crate) fn size(&self) -> usize {
+        // As long as a trace state may be: how long this one is, only a copy would tell.
+        let state = |state: &TraceState| if *state == TraceState::NONE { 0 } else { MAX_TRACESTATE };
+        size_of::<Self>()
+            + state(&self.trace_state)
+            + self.links.capacity() * size_of::<SpanContext>()
+            + self.links.iter().map(|link| state(link.trace_state())).sum::<usize>()
+            + self.others.capacity() * size_of::<Other>()
+            + self.error.as_ref().map_or(0, String::capacity)
     }
 }
 

@@ -192,7 +192,7 @@ fn a_dead_receiver_does_not_hold_up_the_other_exporters() {
 #[test]
 fn what_does_not_fit_the_queue_is_dropped_and_told() {
     let exporter = Exporter::otlp().endpoint(format!("http://{}", dead()));
-    let journey = builder().exporter(exporter).max_queue_bytes(100_000).build().unwrap();
+    let journey = builder().exporter(exporter).max_queue_bytes(40_000).build().unwrap();
     journeys(&journey, 200);
     let stats = journey.stats();
     let dropped = stats.spans.dropped[&Reason::QueueFull];

@@ -83,7 +83,7 @@ fn an_outage_that_the_queue_has_no_room_for_goes_through_the_spool() {
     for protocol in PROTOCOLS {
         let directory = tempfile::tempdir().unwrap();
         let address = dead();
-        let bounded = to(address, protocol, directory.path()).max_queue_bytes(42_000);
+        let bounded = to(address, protocol, directory.path()).max_queue_bytes(8_000);
         let journey = bounded.schedule_delay(Duration::from_millis(5)).build().unwrap();
         for _ in 0..60 {
             journeys(&journey, 5);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use opentelemetry_sdk::trace::SpanData;
 
 use crate::export::convert::Conversion;
+use crate::export::packed::Packed;
 use crate::export::spool::Spool;
 use crate::pool::RecordPool;
 use crate::record::SpanRecord;
@@ -15,6 +16,8 @@ use crate::stats::{Count, Reason, Stats};
 pub(crate) enum Item {
     /// From the layer.
     Record(Box<SpanRecord>),
+    /// The same, where many wait.
+    Packed(Packed),
     /// From a tracer of our provider; leaves as it came.
     Raw(Box<SpanData>),
 }
@@ -22,23 +25,39 @@ pub(crate) enum Item {
 impl Item {
     pub(crate) fn count(&self) -> Count {
         let events = match self {
-            Self::Record(record) => record.events().len(),
-            Self::Raw(span) => span.events.len(),
+            Self::Record(record) => record.event_count() as u64,
+            Self::Packed(packed) => packed.events(),
+            Self::Raw(span) => span.events.len() as u64,
         };
-        Count { spans: 1, events: events as u64 }
+        Count { spans: 1, events }
     }
 
     /// Bytes that the item holds, for the queue's bound.
     pub(crate) fn size(&self) -> usize {
-        match self {
+        let heap = match self {
             Self::Record(record) => record.size(),
+            Self::Packed(packed) => packed.size(),
             Self::Raw(span) => size_of::<SpanData>() + 64 * (span.attributes.len() + span.events.len()),
+        };
+        size_of::<Self>() + heap
+    }
+
+    /// Bytes of the item unpacked, for a batch's bound.
+    pub(crate) fn unpacked_size(&self) -> usize {
+        match self {
+            Self::Packed(packed) => packed.record_size(),
+            Self::Record(_) | Self::Raw(_) => self.size(),
         }
     }
 
     pub(crate) fn to_span_data(&self, conversion: &Conversion) -> SpanData {
         match self {
             Self::Record(record) => conversion.span_data(record),
+            Self::Packed(packed) => {
+                let mut record = SpanRecord::default();
+                packed.unpack(&mut record);
+                conversion.span_data(&record)
+            }
             Self::Raw(span) => SpanData::clone(span),
         }
     }
@@ -140,7 +159,7 @@ impl Batch {
         if let Some(items) = Arc::into_inner(self.items) {
             pool.give(items.into_iter().filter_map(|item| match item {
                 Item::Record(record) => Some(record),
-                Item::Raw(_) => None,
+                Item::Packed(_) | Item::Raw(_) => None,
             }));
         }
         let (kept, lost) = match self.loss {

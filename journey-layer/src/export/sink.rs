@@ -15,6 +15,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::error::{BuildError, FlushError};
 use crate::export::batch::{Item, Loss};
+use crate::export::packed::Packed;
+use crate::export::request::{FlushResult, Reply, Request};
 use crate::export::worker::{self, Plan};
 use crate::pool::RecordPool;
 use crate::record::SpanRecord;
@@ -61,33 +63,6 @@ impl Default for Limits {
     }
 }
 
-pub(crate) type FlushResult = Result<(), FlushError>;
-
-/// What somebody waits for.
-pub(crate) struct Request {
-    /// Number of the last item that it is about.
-    pub(crate) target: u64,
-    pub(crate) timeout: Duration,
-    pub(crate) deadline: Instant,
-    pub(crate) reply: Reply,
-}
-
-/// Where the answer goes: to a blocked thread, or to a task of whatever executor.
-pub(crate) enum Reply {
-    Thread(mpsc::SyncSender<FlushResult>),
-    Task(oneshot::Sender<FlushResult>),
-}
-
-impl Reply {
-    /// Nobody may be there any more to read it: then it was given up, and the ledger has the outcome.
-    pub(crate) fn send(self, result: FlushResult) {
-        match self {
-            Self::Thread(sender) => drop(sender.try_send(result)),
-            Self::Task(sender) => drop(sender.send(result)),
-        }
-    }
-}
-
 #[derive(Default)]
 struct Queue {
     items: Vec<Item>,
@@ -103,6 +78,9 @@ struct Queue {
     /// The thread has ended, and answers nobody.
     stopped: bool,
 }
+
+/// Records are packed when more than this part of the bytes is taken.
+const PACKED_FROM: usize = 8;
 
 /// What callers and the export thread share.
 pub(crate) struct Shared {
@@ -183,8 +161,20 @@ impl Shared {
     }
 
     pub(crate) fn submit(&self, item: Item) {
+        if let Some(mut record) = self.push(item) {
+            // Outside the lock, for which others wait.
+            let packed = Packed::new(&mut record);
+            self.pool.put_back(record);
+            self.push(Item::Packed(packed));
+        }
+    }
+
+    /// Takes an item, or counts it as lost. Returns a record that is to be packed first.
+    fn push(&self, item: Item) -> Option<Box<SpanRecord>> {
         let (count, size) = (item.count(), item.size());
         let mut queue = self.queue.lock();
+        let packs = queue.bytes > self.limits.max_queue_bytes / PACKED_FROM && matches!(item, Item::Record(_));
+        let size = if packs { 0 } else { size };
         let spans = queue.waiting.spans + 1;
         let full = queue.bytes + size > self.limits.max_queue_bytes || spans > self.limits.max_queue_spans as u64;
         if full || queue.closed {
@@ -198,9 +188,13 @@ impl Shared {
             if full {
                 self.overflowed.fetch_add(1, Relaxed);
             }
-            return self.stats.count(reason, count);
+            self.stats.count(reason, count);
+            return None;
         }
-        queue.items.push(item);
+        match item {
+            Item::Record(record) if packs => return Some(record),
+            item => queue.items.push(item),
+        }
         queue.submitted += 1;
         queue.waiting = queue.waiting.and(count);
         queue.bytes += size;
@@ -210,6 +204,7 @@ impl Shared {
         if wake && !self.is_forked() {
             self.signal.notify_one();
         }
+        None
     }
 
     /// Whether this is a child of the process that has the export thread: then nothing will leave, and all that is

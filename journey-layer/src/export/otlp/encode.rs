@@ -32,6 +32,8 @@ pub(crate) struct Encoder {
     /// The `Resource` message.
     resource: Vec<u8>,
     schema_url: String,
+    /// Where packed records are unpacked.
+    unpacked: Box<SpanRecord>,
 }
 
 /// A buffer on its way.
@@ -55,6 +57,7 @@ impl Encoder {
             templates: Box::new(Templates::new(semconv)),
             resource: message.encode_to_vec(),
             schema_url: with_schema.schema_url.unwrap_or_default(),
+            unpacked: Box::default(),
         }
     }
 
@@ -70,7 +73,7 @@ impl Encoder {
         let resource_spans = writer.out.len();
         writer.out.bytes_unless_empty(3, self.schema_url.as_bytes());
         for scope in Scope::ALL.iter().rev() {
-            writer.scope_spans(*scope, items);
+            writer.scope_spans(*scope, items, &mut self.unpacked);
         }
         writer.out.bytes(1, &self.resource);
         writer.out.message(1, resource_spans);
@@ -84,16 +87,20 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn scope_spans(&mut self, scope: Scope, items: &[Item]) {
+    fn scope_spans(&mut self, scope: Scope, items: &[Item], unpacked: &mut SpanRecord) {
         let mark = self.out.len();
         for item in items.iter().rev() {
             match item {
                 Item::Record(record) if record.name.scope() == scope => self.span(record),
+                Item::Packed(packed) if packed.name().scope() == scope => {
+                    packed.unpack(unpacked);
+                    self.span(unpacked);
+                }
                 Item::Raw(span) if span.instrumentation_scope.name() == scope.name() => {
                     let span = opentelemetry_proto::tonic::trace::v1::Span::from((**span).clone());
                     self.out.bytes(2, &span.encode_to_vec());
                 }
-                Item::Record(_) | Item::Raw(_) => {}
+                Item::Record(_) | Item::Packed(_) | Item::Raw(_) => {}
             }
         }
         if self.out.len() == mark {
@@ -233,109 +240,40 @@ fn flags(is_remote: bool) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use journey_schema::{AbortReason, Event, FinishStatus, Phase};
     use opentelemetry::KeyValue;
-    use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
     use proptest::prelude::*;
 
     use super::*;
     use crate::export::convert::Conversion;
-    use crate::lifecycle::LiveSpan;
-    use crate::record::ParentSpan;
-    use crate::visitor::{EventFields, More};
-
-    fn value() -> impl Strategy<Value = (Attr, OwnedValue)> {
-        use crate::record::OwnedValue::{Float, Int, Text};
-        let attr = prop::sample::select(Attr::ALL);
-        let value = prop_oneof![
-            any::<i64>().prop_map(Int),
-            (-1e12..1e12f64).prop_map(Float),
-            Just(Float(0.0)),
-            ".{0,200}".prop_map(|text| Text(text.into())),
-        ];
-        (attr, value)
-    }
-
-    use crate::record::OwnedValue;
-
-    type Said = (Event, i64, EventFields);
-
-    /// What an event of a span of this name may say, and some attributes that it may not.
-    fn said(name: SpanName) -> impl Strategy<Value = Said> {
-        let events: Vec<_> = Event::ALL.iter().copied().filter(|event| event.span() == name).collect();
-        let events = if events.is_empty() { vec![Event::BatchSummary] } else { events };
-        let few = (
-            prop::option::of(prop::sample::select(Phase::ALL)),
-            prop::option::of(prop::sample::select(FinishStatus::ALL)),
-            prop::option::of(prop::sample::select(AbortReason::ALL)),
-        );
-        let counters = (any::<[i64; 7]>(), any::<u8>());
-        let others = prop::collection::vec(value(), 0..12);
-        (prop::sample::select(events), 0..i64::MAX / 4, few, counters, others).prop_map(
-            |(event, at, (phase, status, reason), (progress, given), others)| {
-                let given = given & 0x7f;
-                let more = Some(Box::new(More { others, problems: Vec::new() }));
-                (event, at, EventFields { progress, given, phase, kind: None, status, reason, more })
-            },
-        )
-    }
-
-    prop_compose! {
-        fn record()(name in prop::sample::select(SpanName::ALL))(
-            name in Just(name),
-            ids in any::<(u128, u64, Option<(u64, bool)>)>(),
-            times in (0..i64::MAX / 4, 0..i64::MAX / 4, 0..i64::MAX / 4),
-            attributes in prop::collection::vec(value(), 0..9),
-            events in prop::collection::vec(said(name), 0..8),
-            links in prop::collection::vec(any::<(u128, u64, bool)>(), 0..3),
-            error in prop::option::of(".{0,40}"),
-            state in prop::option::of(Just("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE")),
-            dropped in 0..3u32,
-        ) -> Item {
-            let record = SpanRecord::new(name, TraceId::from(ids.0), SpanId::from(ids.1), times.0, times.2);
-            let mut live = LiveSpan { record: Box::new(record) };
-            for (event, at, fields) in &events {
-                live.event(*event, fields, *at, usize::MAX);
-            }
-            let mut record = live.record;
-            record.end_ns = times.1;
-            record.parent = ids.2.filter(|(id, _)| *id != 0).map(|(id, is_remote)| ParentSpan { span_id: SpanId::from(id), is_remote });
-            record.set_trace_state(&state.map_or(TraceState::NONE, |state| state.parse().unwrap()));
-            record.dropped_events = dropped;
-            if let Some(error) = error {
-                record.set_error(error);
-            }
-            for (attr, value) in &attributes {
-                record.set_attribute(*attr, value.as_ref());
-            }
-            for (trace, span, remote) in links {
-                let (trace, span) = (TraceId::from(trace), SpanId::from(span));
-                record.push_link(SpanContext::new(trace, span, TraceFlags::SAMPLED, remote, TraceState::NONE));
-            }
-            Item::Record(record)
-        }
-    }
+    use crate::export::packed::Packed;
+    use crate::record_samples::record;
 
     proptest! {
         #[test]
         fn it_writes_what_opentelemetry_proto_writes(
-            items in prop::collection::vec(record(), 1..6),
+            records in prop::collection::vec(record(), 1..6),
+            packed in any::<[bool; 6]>(),
             semconv in prop::sample::select(vec![Semconv::Frozen, Semconv::Latest, Semconv::Both]),
         ) {
             let resource = Resource::builder_empty().with_attribute(KeyValue::new("service.name", "vllm")).build();
             let conversion = Conversion::new(semconv);
             let mut encoder = Encoder::new(&resource, semconv);
-            for items in [&items[..], &items[..1]] {
-                let spans = items.iter().map(|item| item.to_span_data(&conversion)).collect();
+            let spans: Vec<_> = records.iter().map(|record| conversion.span_data(record)).collect();
+            let items = records.into_iter().zip(packed).map(|(mut record, packed)| {
+                if packed { Item::Packed(Packed::new(&mut record)) } else { Item::Record(record) }
+            });
+            let items: Vec<_> = items.collect();
+            for some in [items.len(), 1] {
+                let spans = spans[..some].to_vec();
                 let mut expected =
                     ExportTraceServiceRequest { resource_spans: group_spans_by_resource_and_scope(spans, &(&resource).into()) };
                 // Grouped in a hash map there.
                 for resource_spans in &mut expected.resource_spans {
                     resource_spans.scope_spans.sort_by_key(|spans| spans.scope.as_ref().map(|scope| scope.name.clone()));
                 }
-                let encoded = encoder.encode(items);
+                let encoded = encoder.encode(&items[..some]);
                 prop_assert_eq!(&ExportTraceServiceRequest::decode(encoded.clone()).unwrap(), &expected);
                 prop_assert_eq!(encoded, expected.encode_to_vec());
             }
