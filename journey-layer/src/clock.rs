@@ -32,12 +32,12 @@ fn measured_anchor_ns() -> i64 {
     wall - kernel_ns()
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(not(target_arch = "x86_64"), miri))]
 mod counter {
     pub(super) use super::{kernel_ns as monotonic_ns, measured_anchor_ns as anchor_ns};
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 #[path = "clock_counter.rs"]
 mod counter;
 
