@@ -10,6 +10,8 @@
 //! A request is a file of its own: it appears whole, and goes when a receiver has taken it.
 
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod place;
 
 use std::collections::VecDeque;
