@@ -7,6 +7,8 @@ pub mod work;
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Whether the long form of each test was asked for (`JOURNEY_FULL=1`).
 pub fn is_full() -> bool {
     std::env::var_os("JOURNEY_FULL").is_some_and(|value| value == "1")
@@ -23,6 +25,12 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Time that the processors have spent on this process.
+pub fn cpu_time() -> Duration {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
 }
 
 /// Resident memory of this process, in bytes.

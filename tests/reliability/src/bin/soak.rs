@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use journey_layer::{InJourney, Journey, Protocol, macros::*};
 use journey_reliability::receiver::Receiver;
-use journey_reliability::resident_bytes;
 use journey_reliability::work::{builder, journey, traced};
+use journey_reliability::{cpu_time, resident_bytes};
 
 #[derive(Parser)]
 struct Args {
@@ -53,6 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let time = Duration::from_secs(args.seconds);
     let start = Instant::now();
     let (mut warm, mut most) = (0, 0);
+    let mut before = (Duration::ZERO, Duration::ZERO, 0);
     std::thread::scope(|scope| -> io::Result<()> {
         for thread in 0..args.threads {
             let (pipeline, stop, made) = (&pipeline, &stop, &made);
@@ -65,9 +66,17 @@ fn main() -> Result<(), Box<dyn Error>> {
                 warm = resident;
             }
             most = most.max(if warm > 0 { resident } else { 0 });
-            let (seconds, mib) = (start.elapsed().as_secs_f64(), resident as f64 / f64::from(1 << 20));
-            let rate = made.load(Relaxed) as f64 / seconds;
-            writeln!(out, "{seconds:6.1} s  {rate:9.0} journeys/s  {mib:7.1} MiB  {:6} spans live", stats.spans.live)?;
+            // Since the last sample: other load on the machine shows in the first figure, something that grows in both.
+            let now = (start.elapsed(), cpu_time(), made.load(Relaxed));
+            let journeys = (now.2 - before.2) as f64;
+            let rate = journeys / (now.0 - before.0).as_secs_f64();
+            let cost = (now.1 - before.1).as_secs_f64() * 1e6 / journeys;
+            before = now;
+            let (seconds, mib, live) = (now.0.as_secs_f64(), resident as f64 / f64::from(1 << 20), stats.spans.live);
+            writeln!(
+                out,
+                "{seconds:6.1} s  {rate:9.0} journeys/s  {cost:6.1} us of CPU each  {mib:7.1} MiB  {live:6} spans live"
+            )?;
         }
         stop.store(true, Relaxed);
         Ok(())
