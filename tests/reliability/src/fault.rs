@@ -65,6 +65,10 @@ impl Drop for Proxy {
 
 async fn connect(client: TcpStream, to: SocketAddr, wire: Arc<Mutex<Wire>>) {
     let Ok(server) = TcpStream::connect(to).await else { return };
+    // Nor does a wire hold small packets back: a window of HTTP/2 would wait 40 ms for each.
+    for end in [&client, &server] {
+        let _ = end.set_nodelay(true);
+    }
     let (mut client_reads, mut client_writes) = client.into_split();
     let (mut server_reads, mut server_writes) = server.into_split();
     let now = || *wire.lock().unwrap_or_else(PoisonError::into_inner);
