@@ -162,6 +162,7 @@ impl LiveSpan {
 
 impl SpanRecord {
     /// Appends the counters of the next event of `llm_core`: what is given, else as last given. Returns which are known.
+    #[inline]
     fn push_progress(&mut self, fields: &EventFields) -> u8 {
         let (given, mut known) = (fields.given, 0);
         let mut values = fields.progress;

@@ -54,13 +54,14 @@ impl RecordPool {
     /// Takes a share, and of that one.
     #[cold]
     fn refill(&self) -> Option<Box<SpanRecord>> {
-        let mut share: SmallVec<[_; SHARE]> = {
+        let mut records = self.own(std::mem::take)?;
+        {
             let mut free = self.0.lock();
             let from = free.len().saturating_sub(SHARE);
-            free.drain(from..).collect()
-        };
-        let one = share.pop();
-        self.own(|records| records.extend(share));
+            records.extend(free.drain(from..));
+        }
+        let one = records.pop();
+        self.own(|own| *own = records);
         one
     }
 
