@@ -100,7 +100,7 @@ fn a_span_is_exported_when_every_exporter_took_it_and_lost_under_the_first_failu
         let journey = builder().exporter(memory.clone()).exporter(Exporter::new(Failing(export))).build().unwrap();
         for lost in [2, 4] {
             journeys(&journey, 1);
-            let error = journey.flush(SECOND).unwrap_err();
+            let error = journey.flush(LONG).unwrap_err();
             assert!(matches!(error, FlushError::Lost { spans: 2, reason: told, .. } if told == reason), "{error}");
             let stats = journey.stats();
             assert_eq!((stats.spans.exported, stats.spans.dropped[&reason]), (0, lost));
