@@ -1,18 +1,19 @@
 //! What a dead collector costs requests: latencies of a server whose journeys arrive, beside one whose collector is not
 //! there, in turns.
 //!
-//! `cargo run --release -p journey-reliability --bin outage-latency -- --rounds 20`
+//! `cargo run --release -p journey-reliability --bin outage-latency`
 
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
 use clap::Parser;
 use hdrhistogram::Histogram;
-use journey_layer::{Journey, Protocol};
+use journey_layer::{Builder, Journey, Protocol};
 use journey_reliability::receiver::{Receiver, exporter, nobody};
 use journey_reliability::work::{builder, journey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,61 +24,99 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 #[derive(Parser)]
 struct Args {
-    /// Turns of each server.
-    #[arg(long, default_value_t = 10)]
-    rounds: usize,
-    /// Seconds of a turn.
-    #[arg(long, default_value_t = 3)]
-    seconds: u64,
+    /// Turns of each server; the first tenth warms up.
+    #[arg(long, default_value = "300")]
+    rounds: NonZeroUsize,
+    /// Milliseconds of a turn: short, so that what else happens on the machine happens to all of them.
+    #[arg(long, default_value_t = 250)]
+    turn_ms: u64,
     /// Requests a second.
     #[arg(long, default_value_t = 1_000)]
     rate: u64,
-    /// Connections, each with one request at a time.
-    #[arg(long, default_value_t = 16)]
-    connections: u64,
+    /// Connections to each server, each with one request at a time.
+    #[arg(long, default_value = "16")]
+    connections: NonZeroUsize,
+}
+
+struct Server {
+    name: &'static str,
+    pipeline: Journey,
+    connections: Vec<TcpStream>,
+    latencies: Histogram<u64>,
+    /// 99th percentile of each turn.
+    turns: Vec<u64>,
+}
+
+impl Server {
+    async fn start(name: &'static str, pipeline: Builder, connections: usize) -> Result<Self, Box<dyn Error>> {
+        let pipeline = pipeline.build()?;
+        let address = serve(pipeline.clone())?;
+        let mut open = Vec::new();
+        for _ in 0..connections {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            open.push(stream);
+        }
+        Ok(Self { name, pipeline, connections: open, latencies: histogram(), turns: Vec::new() })
+    }
+
+    /// The median over all requests, the 99th percentile of the middle turn, and that of all requests: a machine that
+    /// stalls now and then spoils a few turns, and with them the last figure alone.
+    fn figures(&self) -> [u64; 3] {
+        let mut turns = self.turns.clone();
+        turns.sort_unstable();
+        [self.latencies.value_at_quantile(0.5), turns[turns.len() / 2], self.latencies.value_at_quantile(0.99)]
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
     let receiver = Receiver::counting(Protocol::HttpProtobuf);
-    let alive = builder().exporter(receiver.exporter()).build()?;
-    let dead = builder().exporter(exporter(Protocol::HttpProtobuf, nobody())).build()?;
-    let servers = [("alive", serve(alive.clone())?), ("dead", serve(dead.clone())?)];
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut latencies = [histogram(), histogram()];
-    let mut rounds: [Vec<u64>; 2] = Default::default();
-    let mut out = io::stdout().lock();
-    for round in 0..=args.rounds {
-        for (at, (_, address)) in servers.iter().enumerate() {
-            let one = runtime.block_on(load(*address, &args))?;
-            // The first round warms up.
-            if round > 0 {
-                rounds[at].push(one.value_at_quantile(0.99));
-                latencies[at].add(one)?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&Args::parse(), &receiver))
+}
+
+async fn measure(args: &Args, receiver: &Receiver) -> Result<(), Box<dyn Error>> {
+    let alive = || builder().exporter(receiver.exporter());
+    let dead = || builder().exporter(exporter(Protocol::HttpProtobuf, nobody()));
+    let pipelines = [
+        ("alive", alive()),
+        // The same: what they differ by is noise.
+        ("alive, again", alive()),
+        ("dead", dead()),
+        ("dead, its queue full", dead().max_queue_bytes(1 << 20)),
+    ];
+    let mut servers = Vec::new();
+    for (name, pipeline) in pipelines {
+        servers.push(Server::start(name, pipeline, args.connections.get()).await?);
+    }
+    let rounds = args.rounds.get();
+    for round in 0..rounds {
+        for server in &mut servers {
+            let latencies = turn(&mut server.connections, args).await?;
+            if round * 10 >= rounds {
+                server.turns.push(latencies.value_at_quantile(0.99));
+                server.latencies.add(latencies)?;
             }
         }
     }
-    for (at, (name, _)) in servers.iter().enumerate() {
-        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| latencies[at].value_at_quantile(q));
-        rounds[at].sort_unstable();
-        let (low, middle, high) = (rounds[at][0], rounds[at][args.rounds / 2], rounds[at][args.rounds - 1]);
+    let mut out = io::stdout().lock();
+    let alive = servers[0].figures();
+    for server in &servers {
+        let [p50, middle, p99] = server.figures();
+        let against = |at: usize| 100.0 * (server.figures()[at] as f64 / alive[at] as f64 - 1.0);
         writeln!(
             out,
-            "{name:>5}: {} requests, p50 {p50} us, p99 {p99} us, p99.9 {p999} us; p99 of a turn {low}..{high}, middle {middle} us",
-            latencies[at].len()
+            "{:>20}: {} requests, p50 {p50} us ({:+.1} %), p99 of the middle turn {middle} us ({:+.1} %), of all {p99} us ({:+.1} %)",
+            server.name,
+            server.latencies.len(),
+            against(0),
+            against(1),
+            against(2),
         )?;
     }
-    let ratio = |of: [u64; 2]| 100.0 * (of[1] as f64 / of[0] as f64 - 1.0);
-    let all = ratio([0, 1].map(|at| latencies[at].value_at_quantile(0.99)));
-    let middle = ratio([0, 1].map(|at| rounds[at][args.rounds / 2]));
-    writeln!(
-        out,
-        "p99 with the collector dead: {all:+.1} % over all requests, {middle:+.1} % between the middle turns"
-    )?;
-    write!(out, "alive {}dead  {}", alive.stats(), dead.stats())?;
-    for journey in [alive, dead] {
+    for server in servers {
+        write!(out, "{}: {}", server.name, server.pipeline.stats())?;
         // What the dead one cannot deliver is no error of this measurement.
-        let _ = journey.shutdown(Duration::from_secs(1));
+        let _ = server.pipeline.shutdown(Duration::from_secs(1));
     }
     Ok(())
 }
@@ -111,37 +150,43 @@ async fn answer() -> &'static str {
 }
 
 /// Requests at their times, whether the server keeps up or not; a latency counts from when the request was due.
-async fn load(address: SocketAddr, args: &Args) -> io::Result<Histogram<u64>> {
+async fn turn(connections: &mut Vec<TcpStream>, args: &Args) -> Result<Histogram<u64>, Box<dyn Error>> {
+    let (rate, lanes) = (args.rate, connections.len() as u64);
+    let per_connection = args.turn_ms * rate / 1000 / lanes;
     let start = Instant::now();
-    let per_connection = args.seconds * args.rate / args.connections;
-    let tasks = (0..args.connections).map(|connection| {
-        let (rate, connections) = (args.rate, args.connections);
-        let task = async move {
-            let mut stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let mut latencies = histogram();
-            let mut buffer = vec![0; 4096];
-            for n in 0..per_connection {
-                let due = start + Duration::from_nanos(1_000_000_000 * (n * connections + connection) / rate);
-                sleep_until(due).await;
-                stream.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await?;
-                let mut read = 0;
-                while !buffer[..read].ends_with(TEXT.as_bytes()) {
-                    match stream.read(&mut buffer[read..]).await? {
-                        0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-                        some => read += some,
-                    }
+    let tasks: Vec<_> = connections
+        .drain(..)
+        .zip(0..)
+        .map(|(mut stream, lane)| {
+            tokio::spawn(async move {
+                let mut latencies = histogram();
+                for n in 0..per_connection {
+                    let due = start + Duration::from_nanos(1_000_000_000 * (n * lanes + lane) / rate);
+                    sleep_until(due).await;
+                    ask(&mut stream).await?;
+                    latencies.saturating_record(due.elapsed().as_micros() as u64);
                 }
-                latencies.saturating_record(due.elapsed().as_micros() as u64);
-            }
-            Ok(latencies)
-        };
-        tokio::spawn(task)
-    });
-    let tasks: Vec<_> = tasks.collect();
+                io::Result::Ok((stream, latencies))
+            })
+        })
+        .collect();
     let mut all = histogram();
     for task in tasks {
-        all.add(task.await.map_err(io::Error::other)??).map_err(io::Error::other)?;
+        let (stream, latencies) = task.await??;
+        connections.push(stream);
+        all.add(latencies)?;
     }
     Ok(all)
+}
+
+async fn ask(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await?;
+    let (mut buffer, mut read) = ([0; 4096], 0);
+    while !buffer[..read].ends_with(TEXT.as_bytes()) {
+        match stream.read(&mut buffer[read..]).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            some => read += some,
+        }
+    }
+    Ok(())
 }
