@@ -49,18 +49,6 @@ impl Item {
             Self::Record(_) | Self::Raw(_) => self.size(),
         }
     }
-
-    pub(crate) fn to_span_data(&self, conversion: &Conversion) -> SpanData {
-        match self {
-            Self::Record(record) => conversion.span_data(record),
-            Self::Packed(packed) => {
-                let mut record = SpanRecord::default();
-                packed.unpack(&mut record);
-                conversion.span_data(&record)
-            }
-            Self::Raw(span) => SpanData::clone(span),
-        }
-    }
 }
 
 /// Why something was lost, in an exporter's words.
@@ -85,6 +73,8 @@ pub(crate) struct Spans {
     items: Arc<Vec<Item>>,
     conversion: Arc<Conversion>,
     next: usize,
+    /// Where packed records are unpacked.
+    unpacked: Box<SpanRecord>,
 }
 
 impl Spans {
@@ -101,7 +91,14 @@ impl Iterator for Spans {
     fn next(&mut self) -> Option<SpanData> {
         let item = self.items.get(self.next)?;
         self.next += 1;
-        Some(item.to_span_data(&self.conversion))
+        Some(match item {
+            Item::Record(record) => self.conversion.span_data(record),
+            Item::Packed(packed) => {
+                packed.unpack(&mut self.unpacked);
+                self.conversion.span_data(&self.unpacked)
+            }
+            Item::Raw(span) => SpanData::clone(span),
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -150,7 +147,7 @@ impl Batch {
     }
 
     pub(crate) fn spans(&self, conversion: &Arc<Conversion>) -> Spans {
-        Spans { items: self.items.clone(), conversion: conversion.clone(), next: 0 }
+        Spans { items: self.items.clone(), conversion: conversion.clone(), next: 0, unpacked: Box::default() }
     }
 
     /// Writes the batch into the ledger, and gives its records back. Returns what was lost of it.
