@@ -7,6 +7,7 @@ mod errors;
 mod processes;
 mod proto;
 mod remote;
+mod schema;
 mod shutdown;
 mod support;
 mod tls;

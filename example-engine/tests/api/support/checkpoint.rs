@@ -1,15 +1,28 @@
-//! A checkpoint for tests of real processes: a tiny model with random weights and one token for each byte.
+//! A tiny model with random weights and one token for each byte, as a checkpoint for real processes and as a model runner.
 
 use std::path::Path;
 
 use burn::tensor::Device;
+use example_engine::engine::EngineConfig;
 use example_engine::model::{Llama, LlamaModel, ModelConfig, save};
+use example_engine::model_runner::{GpuModelRunner, SelectedDevice};
 use serde_json::json;
 
 use super::runner::{EOS, tokenizer_json};
 
 /// Writes the checkpoint to `dir`.
 pub fn write(dir: &Path) {
+    save(dir, &llama(&Device::flex())).expect("a written checkpoint");
+    std::fs::write(dir.join("tokenizer.json"), tokenizer_json().to_string()).expect("a written tokenizer");
+}
+
+/// Runs the model on the CPU.
+pub fn model_runner(config: &EngineConfig) -> GpuModelRunner {
+    let device = SelectedDevice::cpu();
+    GpuModelRunner::new(llama(&device.device), &device, config.num_blocks, config.block_size)
+}
+
+fn llama(device: &Device) -> Llama {
     let config: ModelConfig = serde_json::from_value(json!({
         "architectures": ["LlamaForCausalLM"],
         "vocab_size": EOS + 1,
@@ -22,7 +35,5 @@ pub fn write(dir: &Path) {
         "eos_token_id": EOS,
     }))
     .expect("a configuration");
-    let model = LlamaModel::init(&config, &Device::flex());
-    save(dir, &Llama { config, model }).expect("a written checkpoint");
-    std::fs::write(dir.join("tokenizer.json"), tokenizer_json().to_string()).expect("a written tokenizer");
+    Llama { model: LlamaModel::init(&config, device), config }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use example_engine::api::{ApiConfig, ApiKey, ApiState, Backend, ChatTemplate, Limits, ModelCard};
 use example_engine::engine::{EngineConfig, EngineCore};
 use example_engine::grpc::CorePool;
+use example_engine::model_runner::ModelRunner;
 use example_engine::server::Server;
 use journey_layer::testing::{Capture, CapturedSpan, capture_with};
 use journey_layer::{Builder, Journey};
@@ -28,6 +29,10 @@ pub struct Setup {
     pub chat_template: Option<&'static str>,
     pub drain: Duration,
     pub sample_rate: f64,
+    /// Share of the scheduler's steps that are traced.
+    pub step_sample_rate: f64,
+    /// Computes with the checkpoint's model, which no gate holds back, and not with the scripted one.
+    pub real_model: bool,
 }
 
 /// A running server.
@@ -66,6 +71,8 @@ impl Default for Setup {
             chat_template: None,
             drain: Duration::from_millis(200),
             sample_rate: 1.0,
+            step_sample_rate: 0.0,
+            real_model: false,
         }
     }
 }
@@ -73,10 +80,14 @@ impl Default for Setup {
 impl Setup {
     /// Starts the server. Its journeys are captured on this thread and on its core's.
     pub async fn start(self) -> TestServer {
-        let capture = capture_with(builder().sample_rate(self.sample_rate));
+        let capture = capture_with(builder().sample_rate(self.sample_rate).step_sample_rate(self.step_sample_rate));
         let gate = Gate::open();
         let max_model_len = self.engine.max_model_len;
-        let core = EngineCore::start(self.engine.clone(), Box::new(ScriptedRunner::new(gate.clone()))).expect("a core");
+        let runner: Box<dyn ModelRunner> = match self.real_model {
+            true => Box::new(checkpoint::model_runner(&self.engine)),
+            false => Box::new(ScriptedRunner::new(gate.clone())),
+        };
+        let core = EngineCore::start(self.engine.clone(), runner).expect("a core");
         self.serve(Backend::InProcess(core.clone()), core, gate, capture, max_model_len).await
     }
 
