@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use super::error::LoadError;
 
+const ARCHITECTURE: &str = "LlamaForCausalLM";
+
 /// What `config.json` says about a `LlamaForCausalLM`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// The classes that can run the weights; `LlamaForCausalLM` must be one.
-    #[serde(default)]
     pub architectures: Vec<String>,
     /// Size of the vocabulary.
     pub vocab_size: usize,
@@ -85,12 +86,13 @@ impl ModelConfig {
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
         let path = dir.join("config.json");
         let json: Value = read_json(&path)?;
+        // First, because the files of other architectures have other fields.
+        if let Some(reason) = unsupported(&json) {
+            return Err(LoadError::Unsupported { path, reason });
+        }
         let mut config = Self::deserialize(&json).map_err(|error| LoadError::broken(&path, error))?;
         if let Some(theta) = json.pointer("/rope_parameters/rope_theta").and_then(Value::as_f64) {
             config.rope_theta = theta;
-        }
-        if let Some(reason) = config.unsupported(&json) {
-            return Err(LoadError::Unsupported { path, reason });
         }
         config.validate().map_err(|reason| LoadError::broken(&path, reason))?;
         let path = dir.join("generation_config.json");
@@ -116,23 +118,6 @@ impl ModelConfig {
     /// Size of a head.
     pub fn head_size(&self) -> usize {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
-    }
-
-    fn unsupported(&self, json: &Value) -> Option<String> {
-        if !self.architectures.iter().any(|name| name == "LlamaForCausalLM") {
-            return Some(format!("architectures is {:?}", self.architectures));
-        }
-        if self.hidden_act != "silu" {
-            return Some(format!("hidden_act is {:?}", self.hidden_act));
-        }
-        let set = |key: &&str| json.get(key).is_some_and(|value| *value == Value::Bool(true));
-        if let Some(bias) = ["attention_bias", "mlp_bias"].into_iter().find(set) {
-            return Some(format!("{bias} is set"));
-        }
-        let ropes = ["rope_scaling", "rope_parameters"].into_iter().filter_map(|key| json.get(key));
-        let kinds = ropes.filter_map(|rope| rope.get("rope_type").or(rope.get("type")));
-        let scaled = kinds.into_iter().find(|kind| *kind != "default");
-        scaled.map(|kind| format!("the rotary positions are scaled ({kind})"))
     }
 
     fn validate(&self) -> Result<(), String> {
@@ -166,6 +151,26 @@ impl ModelConfig {
         }
         Ok(())
     }
+}
+
+/// What the model has that this engine does not run.
+fn unsupported(json: &Value) -> Option<String> {
+    let set = |key: &&str| json.get(key).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)));
+    if let Some(names @ Value::Array(all)) = json.get("architectures")
+        && !all.iter().any(|name| name == ARCHITECTURE)
+    {
+        return Some(format!("unsupported architecture {names}"));
+    }
+    if let Some(act) = json.get("hidden_act").filter(|act| act.as_str().is_some_and(|act| act != "silu")) {
+        return Some(format!("hidden_act is {act}"));
+    }
+    if let Some(feature) = ["attention_bias", "mlp_bias", "quantization_config"].into_iter().find(set) {
+        return Some(format!("{feature} is set"));
+    }
+    let ropes = ["rope_scaling", "rope_parameters"].into_iter().filter_map(|key| json.get(key));
+    let mut kinds = ropes.filter_map(|rope| rope.get("rope_type").or(rope.get("type")));
+    let scaled = kinds.find(|kind| *kind != "default");
+    scaled.map(|kind| format!("the rotary positions are scaled ({kind})"))
 }
 
 pub(super) fn read_json(path: &Path) -> Result<Value, LoadError> {

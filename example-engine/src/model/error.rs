@@ -22,7 +22,7 @@ pub enum LoadError {
         reason: String,
     },
     /// The model is fine, but not one that this engine runs.
-    #[error("{path}: {reason}; this engine runs LlamaForCausalLM without biases and without scaled rotary positions", path = path.display())]
+    #[error("{path}: {reason}; this engine runs LlamaForCausalLM without biases, quantization and scaled rotary positions", path = path.display())]
     Unsupported {
         /// The file that says so.
         path: PathBuf,

@@ -157,9 +157,12 @@ fn a_model_that_this_engine_does_not_run_is_refused_before_its_weights_are_read(
         refusal(dir.path())
     };
     for (key, value, reason) in [
-        ("architectures", json!(["Qwen3ForCausalLM"]), "architectures is [\"Qwen3ForCausalLM\"]"),
+        ("architectures", json!(["Qwen3ForCausalLM"]), "unsupported architecture [\"Qwen3ForCausalLM\"]"),
+        ("architectures", json!([]), "unsupported architecture []"),
+        ("architectures", json!(null), "invalid type"),
         ("hidden_act", json!("gelu"), "hidden_act is \"gelu\""),
         ("attention_bias", json!(true), "attention_bias is set"),
+        ("quantization_config", json!({"quant_method": "gptq", "bits": 4}), "quantization_config is set"),
         ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), "the rotary positions are scaled"),
         ("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e4}), "the rotary positions are scaled"),
         ("num_key_value_heads", json!(3), "2 query heads cannot share 3"),
@@ -173,6 +176,24 @@ fn a_model_that_this_engine_does_not_run_is_refused_before_its_weights_are_read(
         let text = refused(key, value);
         assert!(text.contains(reason) && text.contains("config.json"), "{key}: {text}");
     }
+}
+
+#[test]
+fn another_architecture_is_named_although_its_fields_have_other_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpt2 = json!({
+        "architectures": ["GPT2LMHeadModel"], "activation_function": "gelu_new", "n_ctx": 1024, "n_embd": 768,
+        "n_head": 12, "n_layer": 12, "vocab_size": 50257,
+    });
+    std::fs::write(dir.path().join("config.json"), gpt2.to_string()).unwrap();
+    let text = refusal(dir.path());
+    assert!(
+        text.contains("unsupported architecture [\"GPT2LMHeadModel\"]; this engine runs LlamaForCausalLM"),
+        "{text}"
+    );
+    std::fs::write(dir.path().join("config.json"), r#"["GPT2LMHeadModel"]"#).unwrap();
+    let text = refusal(dir.path());
+    assert!(text.contains("invalid") && !text.contains("unsupported"), "{text}");
 }
 
 #[test]
