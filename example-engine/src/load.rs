@@ -19,7 +19,7 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The connection failed, or broke.
-    #[error("{0:#}")]
+    #[error("{}", with_causes(.0))]
     Http(#[from] reqwest::Error),
     /// The server refused.
     #[error("status {status}: {body}")]
@@ -72,6 +72,12 @@ impl Client {
     }
 }
 
+/// reqwest says what it did, and leaves what went wrong to the causes.
+fn with_causes(error: &reqwest::Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 async fn accepted(response: Response) -> Result<Response, LoadError> {
     let status = response.status();
     match status.is_success() {
@@ -121,4 +127,19 @@ pub fn has_text(chunk: &Value) -> bool {
     let choice = &chunk["choices"][0];
     let text = choice["text"].as_str().or_else(|| choice["delta"]["content"].as_str());
     text.is_some_and(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_said_to_refuse_the_connection() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        drop(listener);
+        let client = Client::new(&url, None).expect("a client");
+        let error = client.whole("/v1/models", &Value::Null).await.expect_err("nobody listens").to_string();
+        assert!(error.contains(&url) && error.to_lowercase().contains("connection refused"), "{error}");
+    }
 }

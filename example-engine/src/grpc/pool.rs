@@ -27,7 +27,7 @@ pub enum PoolError {
         /// What was given.
         url: String,
         /// What is wrong with it.
-        error: tonic::transport::Error,
+        error: String,
     },
     /// TLS, and no authority to tell the right core by.
     #[error("`{url}` needs `--core-ca FILE`: the certificate of the authority that the core's own is from")]
@@ -66,7 +66,8 @@ impl CorePool {
             (Ok(true), None) => Err(PoolError::NoAuthority { url: url.clone() }),
             (Ok(false), Some(_)) => Err(PoolError::Plaintext { url: url.clone() }),
             (Ok(_), _) => {
-                let core = RemoteCore::new(url, tls).map_err(|error| PoolError::Url { url: url.clone(), error });
+                let core = RemoteCore::new(url, tls)
+                    .map_err(|error| PoolError::Url { url: url.clone(), error: error.to_string() });
                 core.map(Arc::new)
             }
             (Err(error), _) => Err(PoolError::Url { url: url.clone(), error }),

@@ -45,8 +45,14 @@ pub(super) enum Untaken {
 
 impl RemoteCore {
     /// Whether the URL asks for TLS.
-    pub(super) fn is_https(url: &str) -> Result<bool, tonic::transport::Error> {
-        Ok(Endpoint::from_shared(url.to_owned())?.uri().scheme_str() == Some("https"))
+    pub(super) fn is_https(url: &str) -> Result<bool, String> {
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| error.to_string())?;
+        match endpoint.uri().scheme_str() {
+            Some("https") => Ok(true),
+            Some("http") => Ok(false),
+            // A name alone is a URI as well, but nothing that could be connected to.
+            _ => Err("it does not begin with http:// or https://".to_owned()),
+        }
     }
 
     pub(super) fn new(url: &str, tls: Option<&ClientTlsConfig>) -> Result<Self, tonic::transport::Error> {

@@ -152,9 +152,19 @@ async fn without_any_core_requests_are_refused_until_one_is_there() {
 
 #[tokio::test]
 async fn wrong_urls_are_refused_when_the_pool_is_made() {
-    for urls in [vec![], vec!["not a url".to_owned()]] {
-        let error = CorePool::connect(&urls, None).expect_err("refused").to_string();
-        assert!(error.contains("core"), "{error}");
+    let error = CorePool::connect(&[], None).expect_err("refused").to_string();
+    assert!(error.contains("no core"), "{error}");
+    for (url, says) in [
+        ("not a url", "URL of a core"),
+        ("http://", "URL of a core"),
+        // URIs, but nothing to connect to.
+        ("localhost", "http:// or https://"),
+        ("localhost:9000", "http:// or https://"),
+        ("ftp://localhost", "http:// or https://"),
+        ("https://localhost:9000", "--core-ca"),
+    ] {
+        let error = CorePool::connect(&[url.to_owned()], None).expect_err(url).to_string();
+        assert!(error.contains(&format!("`{url}`")) && error.contains(says), "{error}");
     }
     // A core that is not up is no error: it may come.
     let pool = CorePool::connect(&["http://127.0.0.1:1".to_owned()], None).expect("a pool");
