@@ -58,8 +58,6 @@ pub struct EngineCoreOutput {
     pub new_token_ids: Vec<u32>,
     /// Set on the last output of the sequence.
     pub finish_reason: Option<FinishReason>,
-    /// Prompt tokens that the prefix cache had when the sequence was first scheduled.
-    pub num_cached_tokens: u32,
 }
 
 /// Why a sequence ended.

@@ -54,12 +54,7 @@ impl From<EngineCoreOutput> for proto::Output {
             Some(FinishReason::Abort) => (Some(proto::FinishReason::Abort), String::new()),
             Some(FinishReason::Error(error)) => (Some(proto::FinishReason::Error), error),
         };
-        Self {
-            new_token_ids: output.new_token_ids,
-            finish_reason: finish_reason.map(i32::from),
-            error,
-            num_cached_tokens: output.num_cached_tokens,
-        }
+        Self { new_token_ids: output.new_token_ids, finish_reason: finish_reason.map(i32::from), error }
     }
 }
 
@@ -72,7 +67,7 @@ impl From<proto::Output> for EngineCoreOutput {
             Ok(proto::FinishReason::Error) => FinishReason::Error(output.error),
             Err(_) => FinishReason::Error(format!("unknown finish reason {reason} from the engine core")),
         });
-        Self { new_token_ids: output.new_token_ids, finish_reason, num_cached_tokens: output.num_cached_tokens }
+        Self { new_token_ids: output.new_token_ids, finish_reason }
     }
 }
 

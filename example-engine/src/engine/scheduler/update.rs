@@ -25,15 +25,11 @@ impl Scheduler {
             if request.num_output_tokens() == 1 {
                 journey_event!(&request.span, FIRST_TOKEN, ..request.progress(scheduler_output.step));
             }
-            let num_cached_tokens = request.num_cached_tokens.unwrap_or(0) as u32;
             let finish_reason = self.finish_reason(scheduled.number, token);
             if let Some(reason) = &finish_reason {
                 self.finish_request(scheduled.number, reason);
             }
-            outputs.push((
-                scheduled.number,
-                EngineCoreOutput { new_token_ids: vec![token], finish_reason, num_cached_tokens },
-            ));
+            outputs.push((scheduled.number, EngineCoreOutput { new_token_ids: vec![token], finish_reason }));
         }
         outputs
     }

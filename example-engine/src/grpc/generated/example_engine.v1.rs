@@ -156,9 +156,6 @@ pub struct Output {
     /// The failure in words, for ERROR.
     #[prost(string, tag = "3")]
     pub error: ::prost::alloc::string::String,
-    /// Prompt tokens that the prefix cache had.
-    #[prost(uint32, tag = "4")]
-    pub num_cached_tokens: u32,
 }
 /// Nothing is to be said.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
