@@ -17,10 +17,8 @@ use super::stats::SchedulerStats;
 pub(super) enum Command {
     /// Take a sequence; the answer says whether it was taken.
     Add(Box<EngineCoreRequest>, oneshot::Sender<Result<OutputStream, EngineError>>),
-    /// Abort the sequence of this id, if it is unfinished.
-    Abort(String),
     /// Abort the sequence with this number: what a dropped stream does. Ids may be used again, numbers are not.
-    AbortNumber(u64),
+    Abort(u64),
     /// Take nothing new, finish within the time, abort what is left, end; then answer.
     Shutdown(Duration, std::sync::mpsc::Sender<()>),
 }
@@ -53,13 +51,6 @@ impl EngineCore {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Add(Box::new(request), reply)).map_err(|_| self.dead())?;
         answer.await.map_err(|_| self.dead())?
-    }
-
-    /// Aborts a sequence in whatever state it is. Its stream ends with [`FinishReason::Abort`](super::FinishReason).
-    /// An unknown id is no error: the sequence may have finished in this moment.
-    pub fn abort(&self, request_id: &str) {
-        // A core that has ended has no sequence left to abort.
-        let _ = self.commands.send(Command::Abort(request_id.to_owned()));
     }
 
     /// The core's gauges and counters, as of its last step.
@@ -133,7 +124,7 @@ impl Drop for OutputStream {
     fn drop(&mut self) {
         if !self.finished {
             // A core that has ended has no sequence left to abort.
-            let _ = self.commands.send(Command::AbortNumber(self.number));
+            let _ = self.commands.send(Command::Abort(self.number));
         }
     }
 }

@@ -123,12 +123,7 @@ impl CoreLoop {
         match command {
             // If nobody waits for the answer any more, the stream in it is dropped, which aborts the sequence.
             Command::Add(request, reply) => drop(reply.send(self.add_request(*request))),
-            Command::Abort(request_id) => {
-                if let Some(number) = self.scheduler.number_of(&request_id) {
-                    self.finish(number, FinishReason::Abort);
-                }
-            }
-            Command::AbortNumber(number) => self.finish(number, FinishReason::Abort),
+            Command::Abort(number) => self.finish(number, FinishReason::Abort),
             Command::Shutdown(drain, done) => {
                 let deadline = Instant::now().checked_add(drain);
                 let shutdown = self.shutdown.get_or_insert(Shutdown { deadline, done: Vec::new() });

@@ -67,7 +67,7 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the context length was reached.
     Length,
-    /// It was aborted, by its id or by the shutdown of the core.
+    /// Its stream was dropped, or the core was shut down.
     Abort,
     /// The model failed; the text says how.
     Error(String),

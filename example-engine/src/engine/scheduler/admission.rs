@@ -29,7 +29,7 @@ impl Scheduler {
         let rank = Rank { priority, number: self.next_number };
         self.next_number += 1;
         let seed = request.sampling_params.seed.unwrap_or(seed);
-        self.numbers.insert(request.request_id.clone(), rank.number);
+        self.ids.insert(request.request_id.clone());
         let request = Request::new(request, rank, seed);
         journey_event!(&request.span, QUEUED, ..request.progress(self.stats.num_steps));
         self.requests.insert(rank.number, request);
@@ -49,7 +49,7 @@ impl Scheduler {
                 "token {token} is outside the model's vocabulary of {vocab_size}"
             )));
         }
-        if self.numbers.contains_key(&request.request_id) {
+        if self.ids.contains(&request.request_id) {
             let id = &request.request_id;
             return Err(EngineError::Invalid(format!(
                 "request id {id:?} is in use; wait for its end or choose another"
@@ -71,11 +71,6 @@ impl Scheduler {
         }
     }
 
-    /// The number of the unfinished sequence with this id.
-    pub fn number_of(&self, request_id: &str) -> Option<u64> {
-        self.numbers.get(request_id).copied()
-    }
-
     /// Numbers of all unfinished sequences.
     pub fn unfinished(&self) -> Vec<u64> {
         self.requests.keys().copied().collect()
@@ -84,7 +79,7 @@ impl Scheduler {
     /// Ends a sequence in whatever state it is and frees its blocks. False when it has ended before.
     pub fn finish_request(&mut self, number: u64, reason: &FinishReason) -> bool {
         let Some(request) = self.requests.remove(&number) else { return false };
-        self.numbers.remove(&request.request_id);
+        self.ids.remove(&request.request_id);
         match request.status {
             RequestStatus::Running => self.running.remove(&request.rank),
             RequestStatus::Waiting | RequestStatus::Preempted => self.waiting.remove(&request.rank),

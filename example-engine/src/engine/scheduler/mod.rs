@@ -6,7 +6,7 @@ mod schedule;
 mod update;
 mod view;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use self::request::{Rank, Request};
 pub(crate) use self::view::StepView;
@@ -30,8 +30,8 @@ pub struct Scheduler {
     kv_cache_manager: KvCacheManager,
     /// The unfinished sequences, by number.
     requests: HashMap<u64, Request>,
-    /// Numbers of the unfinished sequences, by id.
-    numbers: HashMap<String, u64>,
+    /// Ids of the unfinished sequences.
+    ids: HashSet<String>,
     waiting: BTreeSet<Rank>,
     running: BTreeSet<Rank>,
     next_number: u64,
@@ -45,7 +45,7 @@ impl Scheduler {
             kv_cache_manager: KvCacheManager::new(config.block_size, config.num_blocks, config.enable_prefix_caching),
             config,
             requests: HashMap::new(),
-            numbers: HashMap::new(),
+            ids: HashSet::new(),
             waiting: BTreeSet::new(),
             running: BTreeSet::new(),
             next_number: 0,
