@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::support::{SCRIPT, Setup, finish_status, serve, text};
+use crate::support::{SCRIPT, Setup, finish_status, serve, text, until};
+use example_engine::engine::SchedulingPolicy;
+use journey_layer::testing::CapturedSpan;
 use serde_json::{Value, json};
 
 const COMPLETIONS: &str = "/v1/completions";
@@ -250,6 +252,38 @@ async fn the_client_s_request_id_and_trace_are_kept() {
     assert_eq!(request.trace_id.to_string(), trace);
     assert_eq!(request.parent_span_id.map(|id| id.to_string()).as_deref(), Some("b7ad6b7169203331"));
     assert_eq!(text(&request, "gen_ai.request.id"), "cmpl-mine-1");
+}
+
+#[tokio::test]
+async fn the_smallest_priority_is_served_first_where_the_policy_says_so() {
+    let mut setup = Setup::default();
+    setup.engine.max_num_seqs = 1;
+    setup.engine.policy = SchedulingPolicy::Priority;
+    let server = setup.start().await;
+    server.gate.allow(0);
+    let ask = |id: &'static str, priority: i32, max_tokens: u32| {
+        let body = json!({"prompt": "a", "max_tokens": max_tokens, "priority": priority});
+        tokio::spawn(server.post(COMPLETIONS, &body).header("x-request-id", id).send())
+    };
+    let running = ask("running", 0, 400);
+    until("it runs", || server.capture.stats().spans.started == 2).await;
+    let waiting = [ask("late", 5, 2), ask("soon", -1, 2)];
+    until("both wait", || {
+        let wait = server.core.stats().num_waiting_reqs == 2;
+        server.gate.allow(u64::from(!wait));
+        wait
+    })
+    .await;
+    server.gate.release();
+    for answer in waiting.into_iter().chain([running]) {
+        assert_eq!(answer.await.expect("no panic").expect("an answer").status(), 200);
+    }
+    let spans = server.journeys().await;
+    let begun = |id: &str| {
+        let is_it = |span: &&CapturedSpan| span.name == "llm_core" && text(span, "gen_ai.request.id").contains(id);
+        spans.iter().find(is_it).expect("its sequence").event("journey.SCHEDULED").time
+    };
+    assert!(begun("running") < begun("soon") && begun("soon") < begun("late"));
 }
 
 #[tokio::test]
