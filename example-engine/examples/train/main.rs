@@ -1,6 +1,6 @@
 //! Trains the demo model: writes its own corpus, learns a vocabulary, trains, and writes the checkpoint.
 //!
-//! `cargo run --release -p example-engine --example train` takes about 15 minutes on two idle cores.
+//! `cargo run --release -p example-engine --example train` takes about 22 minutes of CPU time.
 #![allow(clippy::print_stdout, reason = "a command line tool tells its progress")]
 
 mod corpus;
@@ -24,7 +24,7 @@ use example_engine::tokenizer::Tokenizer;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use crate::corpus::Storyteller;
+use crate::corpus::{ASSISTANT, Storyteller, USER};
 use crate::vocabulary::{BOS, EOS};
 
 /// Context length of the model.
@@ -197,9 +197,8 @@ fn check_gradients(model: &LlamaModel, gradients: &GradientsParams) -> Result<()
 fn show(dir: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
     let device = SelectedDevice::cpu();
     let tokenizer = Tokenizer::load(dir)?;
-    for (seed, prompt) in
-        ["Once upon a time", "One day", "<|user|>Tell me a story about a fox.\n<|assistant|>"].into_iter().enumerate()
-    {
+    let chat = format!("{USER}Tell me a story about a fox.\n{ASSISTANT}");
+    for (seed, prompt) in ["Once upon a time", "There once lived", &chat].into_iter().enumerate() {
         let mut runner = GpuModelRunner::new(model::load(dir, &device.device)?, &device, 1, CONTEXT);
         let mut tokens = tokenizer.encode(prompt, true)?;
         let prompt_len = tokens.len();
@@ -228,7 +227,7 @@ fn show(dir: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
             }
             tokens.push(token);
         }
-        println!("\n{prompt}|{}", tokenizer.decode(&tokens[prompt_len..], true));
+        println!("\n[{prompt}]{}", tokenizer.decode(&tokens[prompt_len..], true));
     }
     Ok(())
 }
