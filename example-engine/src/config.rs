@@ -280,3 +280,33 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| format!("`{text}`: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::iter;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Cargo's, and clap's own.
+    const NOT_OURS: [&str; 5] = ["--release", "--example", "--features", "--open", "--help"];
+
+    #[test]
+    fn every_option_in_the_documentation_exists() {
+        let document = include_str!("../../docs/engine.md");
+        let cli = Cli::command();
+        let known: BTreeSet<String> = iter::once(&cli)
+            .chain(cli.get_subcommands())
+            .flat_map(|command| command.get_arguments())
+            .filter_map(|argument| argument.get_long().map(|long| format!("--{long}")))
+            .collect();
+        let words = document.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+        let named: BTreeSet<&str> = words.filter(|word| word.starts_with("--") && word.len() > 3).collect();
+        assert!(named.len() > 30, "{named:?}");
+        let unknown: Vec<_> =
+            named.into_iter().filter(|word| !known.contains(*word) && !NOT_OURS.contains(word)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+}

@@ -13,7 +13,8 @@
 //!    watches for stop strings.
 //! 6. The span goes along with the response's body, which stamps DEPARTED when it has been sent, or ABORTED when it is dropped.
 //!
-//! [`telemetry`] alone knows where spans go; everything else uses the macros.
+//! [`telemetry`] alone knows where spans go; everything else uses the macros. Commands, models and devices are described in
+//! `docs/engine.md`.
 
 pub mod api;
 pub mod bench;
