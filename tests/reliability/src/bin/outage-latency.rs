@@ -4,10 +4,10 @@
 //! `cargo run --release -p journey-reliability --bin outage-latency`
 
 use std::error::Error;
-use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
@@ -16,9 +16,8 @@ use hdrhistogram::Histogram;
 use journey_layer::{Builder, Journey, Protocol};
 use journey_reliability::receiver::{Receiver, exporter, nobody};
 use journey_reliability::work::{builder, journey};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep_until};
+use rand::seq::SliceRandom;
+use tokio::net::TcpListener;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -31,33 +30,26 @@ struct Args {
     #[arg(long, default_value_t = 250)]
     turn_ms: u64,
     /// Requests a second.
-    #[arg(long, default_value_t = 1_000)]
-    rate: u64,
-    /// Connections to each server, each with one request at a time.
-    #[arg(long, default_value = "16")]
-    connections: NonZeroUsize,
+    #[arg(long, default_value = "1000")]
+    rate: NonZeroU32,
 }
 
 struct Server {
     name: &'static str,
     pipeline: Journey,
-    connections: Vec<TcpStream>,
+    connection: TcpStream,
+    /// Nanoseconds.
     latencies: Histogram<u64>,
     /// 99th percentile of each turn.
     turns: Vec<u64>,
 }
 
 impl Server {
-    async fn start(name: &'static str, pipeline: Builder, connections: usize) -> Result<Self, Box<dyn Error>> {
+    fn start(name: &'static str, pipeline: Builder) -> Result<Self, Box<dyn Error>> {
         let pipeline = pipeline.build()?;
-        let address = serve(pipeline.clone())?;
-        let mut open = Vec::new();
-        for _ in 0..connections {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            open.push(stream);
-        }
-        Ok(Self { name, pipeline, connections: open, latencies: histogram(), turns: Vec::new() })
+        let connection = TcpStream::connect(serve(pipeline.clone())?)?;
+        connection.set_nodelay(true)?;
+        Ok(Self { name, pipeline, connection, latencies: histogram(), turns: Vec::new() })
     }
 
     /// The median over all requests, the 99th percentile of the middle turn, and that of all requests: a machine that
@@ -70,48 +62,40 @@ impl Server {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
     let receiver = Receiver::counting(Protocol::HttpProtobuf);
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&Args::parse(), &receiver))
-}
-
-async fn measure(args: &Args, receiver: &Receiver) -> Result<(), Box<dyn Error>> {
     let alive = || builder().exporter(receiver.exporter());
     let dead = || builder().exporter(exporter(Protocol::HttpProtobuf, nobody()));
-    let pipelines = [
-        ("alive", alive()),
+    let mut servers = [
+        Server::start("alive", alive())?,
         // The same: what they differ by is noise.
-        ("alive, again", alive()),
-        ("dead", dead()),
-        ("dead, its queue full", dead().max_queue_bytes(1 << 20)),
+        Server::start("alive, again", alive())?,
+        Server::start("dead", dead())?,
+        Server::start("dead, its queue full", dead().max_queue_bytes(1 << 20))?,
     ];
-    let mut servers = Vec::new();
-    for (name, pipeline) in pipelines {
-        servers.push(Server::start(name, pipeline, args.connections.get()).await?);
-    }
     let rounds = args.rounds.get();
     for round in 0..rounds {
+        // What one has begun may go on in the next one's turn.
+        servers.shuffle(&mut rand::rng());
         for server in &mut servers {
-            let latencies = turn(&mut server.connections, args).await?;
+            let latencies = turn(&mut server.connection, &args)?;
             if round * 10 >= rounds {
                 server.turns.push(latencies.value_at_quantile(0.99));
                 server.latencies.add(latencies)?;
             }
         }
     }
+    servers.sort_by_key(|server| server.name);
     let mut out = io::stdout().lock();
     let alive = servers[0].figures();
     for server in &servers {
-        let [p50, middle, p99] = server.figures();
-        let against = |at: usize| 100.0 * (server.figures()[at] as f64 / alive[at] as f64 - 1.0);
-        writeln!(
-            out,
-            "{:>20}: {} requests, p50 {p50} us ({:+.1} %), p99 of the middle turn {middle} us ({:+.1} %), of all {p99} us ({:+.1} %)",
-            server.name,
-            server.latencies.len(),
-            against(0),
-            against(1),
-            against(2),
-        )?;
+        let figures = server.figures();
+        write!(out, "{:>20}: {} requests", server.name, server.latencies.len())?;
+        for (name, at) in [("p50", 0), ("p99 of the middle turn", 1), ("p99 of all", 2)] {
+            let against = 100.0 * (figures[at] as f64 / alive[at] as f64 - 1.0);
+            write!(out, ", {name} {:.1} us ({against:+.1} %)", figures[at] as f64 / 1e3)?;
+        }
+        writeln!(out)?;
     }
     for server in servers {
         write!(out, "{}: {}", server.name, server.pipeline.stats())?;
@@ -122,7 +106,7 @@ async fn measure(args: &Args, receiver: &Receiver) -> Result<(), Box<dyn Error>>
 }
 
 fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds that fit")
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds that fit")
 }
 
 /// A server on a thread of its own, with the journey's layer.
@@ -149,41 +133,32 @@ async fn answer() -> &'static str {
     TEXT
 }
 
+/// Within this time a sleeping thread may be late.
+const EARLY: Duration = Duration::from_micros(150);
+
 /// Requests at their times, whether the server keeps up or not; a latency counts from when the request was due.
-async fn turn(connections: &mut Vec<TcpStream>, args: &Args) -> Result<Histogram<u64>, Box<dyn Error>> {
-    let (rate, lanes) = (args.rate, connections.len() as u64);
-    let per_connection = args.turn_ms * rate / 1000 / lanes;
+fn turn(connection: &mut TcpStream, args: &Args) -> io::Result<Histogram<u64>> {
+    let mut latencies = histogram();
+    let between = Duration::from_secs(1) / args.rate.get();
     let start = Instant::now();
-    let tasks: Vec<_> = connections
-        .drain(..)
-        .zip(0..)
-        .map(|(mut stream, lane)| {
-            tokio::spawn(async move {
-                let mut latencies = histogram();
-                for n in 0..per_connection {
-                    let due = start + Duration::from_nanos(1_000_000_000 * (n * lanes + lane) / rate);
-                    sleep_until(due).await;
-                    ask(&mut stream).await?;
-                    latencies.saturating_record(due.elapsed().as_micros() as u64);
-                }
-                io::Result::Ok((stream, latencies))
-            })
-        })
-        .collect();
-    let mut all = histogram();
-    for task in tasks {
-        let (stream, latencies) = task.await??;
-        connections.push(stream);
-        all.add(latencies)?;
+    let mut due = start;
+    while due < start + Duration::from_millis(args.turn_ms) {
+        due += between;
+        std::thread::sleep(due.saturating_duration_since(Instant::now() + EARLY));
+        while Instant::now() < due {
+            std::hint::spin_loop();
+        }
+        ask(connection)?;
+        latencies.saturating_record(due.elapsed().as_nanos() as u64);
     }
-    Ok(all)
+    Ok(latencies)
 }
 
-async fn ask(stream: &mut TcpStream) -> io::Result<()> {
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await?;
+fn ask(connection: &mut TcpStream) -> io::Result<()> {
+    connection.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")?;
     let (mut buffer, mut read) = ([0; 4096], 0);
     while !buffer[..read].ends_with(TEXT.as_bytes()) {
-        match stream.read(&mut buffer[read..]).await? {
+        match connection.read(&mut buffer[read..])? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             some => read += some,
         }
