@@ -26,7 +26,7 @@ pub(crate) enum Value {
     /// Arguments in parentheses: `fields(..)`.
     List(Vec<Arg>),
     /// `= value`, `= %value` or `= ?value`.
-    Expr(Option<Sigil>, Expr),
+    Expr(Option<Sigil>, Box<Expr>),
 }
 
 pub(crate) struct Arg {
@@ -110,7 +110,7 @@ impl Parse for Arg {
             syn::parenthesized!(content in input);
             Value::List(content.parse_terminated(Self::parse, Token![,])?.into_iter().collect())
         } else if input.parse::<Option<Token![=]>>()?.is_some() {
-            Value::Expr(parse_sigil(input)?, input.parse()?)
+            Value::Expr(parse_sigil(input)?, Box::new(input.parse()?))
         } else {
             Value::Flag
         };

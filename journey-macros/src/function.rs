@@ -25,7 +25,7 @@ pub(crate) enum Body {
     Async,
     /// In the one `async` block that is all of the body, alone or in `Box::pin(..)`: what `async-trait` makes.
     /// `output` is what it resolves to, as far as the signature says.
-    Block { pin: Option<Expr>, block: Box<ExprAsync>, output: Option<Type> },
+    Block { pin: Option<Box<Expr>>, block: Box<ExprAsync>, output: Option<Type> },
     /// In the future that the function returns, however it makes it.
     Returned { boxed: bool, output: Option<Type> },
 }
@@ -75,14 +75,14 @@ impl Function {
     }
 
     /// The `async` block that is all of the body, and the function (`Box::pin`) that it is given to.
-    fn single_block(&self) -> Option<(Option<Expr>, ExprAsync)> {
+    fn single_block(&self) -> Option<(Option<Box<Expr>>, ExprAsync)> {
         let statements = Block::parse_within.parse2(self.body.clone()).ok()?;
         match <[Stmt; 1]>::try_from(statements).ok()? {
             [Stmt::Expr(Expr::Async(block), None)] => Some((None, block)),
             [Stmt::Expr(Expr::Call(call), None)] => {
                 let is_pin = matches!(&*call.func, Expr::Path(path) if ends_with(&path.path, &["Box", "pin"]));
                 match call.args.into_iter().next()? {
-                    Expr::Async(block) if is_pin => Some((Some(*call.func), block)),
+                    Expr::Async(block) if is_pin => Some((Some(call.func), block)),
                     _ => None,
                 }
             }

@@ -59,7 +59,7 @@ fn field(attr: Attr, arg: Arg, errors: &mut Errors) -> Option<Field> {
     let Arg { key, value } = arg;
     let name = &key.text;
     let (sigil, expr) = match value {
-        Value::Expr(sigil, expr) => (sigil, expr),
+        Value::Expr(sigil, expr) => (sigil, *expr),
         Value::Flag => {
             errors.push(&key, format!("`{name}` needs a value: `{name} = ..`"));
             return None;

@@ -230,9 +230,9 @@ fn err(arg: &Arg, usage: Usage, name: Option<SpanName>, errors: &mut Errors) -> 
 fn parent(arg: Arg, errors: &mut Errors) -> ParentArg {
     let Arg { key, value } = arg;
     match (value, key.text.as_str()) {
-        (Value::Expr(None, expr), "headers") => ParentArg::Headers(expr),
-        (Value::Expr(None, expr), "carrier") => ParentArg::Carrier(expr),
-        (Value::Expr(None, expr), _) => ParentArg::Span(expr),
+        (Value::Expr(None, expr), "headers") => ParentArg::Headers(*expr),
+        (Value::Expr(None, expr), "carrier") => ParentArg::Carrier(*expr),
+        (Value::Expr(None, expr), _) => ParentArg::Span(*expr),
         (_, name) => {
             errors.push(&key, format!("`{name}` takes an expression: `{name} = &{name}`"));
             ParentArg::Context
@@ -250,7 +250,7 @@ fn sibling(arg: Arg, name: Option<SpanName>, errors: &mut Errors) -> Option<Expr
         errors.push(&key, message);
     }
     match value {
-        Value::Expr(None, expr) => Some(expr),
+        Value::Expr(None, expr) => Some(*expr),
         _ => {
             errors.push(&key, "`sibling` takes an expression: `sibling = &first`");
             None
