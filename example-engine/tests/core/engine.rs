@@ -35,6 +35,15 @@ fn gated(config: EngineConfig) -> (EngineCore, mpsc::Sender<()>, mpsc::Receiver<
     (EngineCore::start(config, Box::new(Gated { inner, gate, begun })).unwrap(), open, steps)
 }
 
+/// A step every 5 ms, as long as the core lives: while it waits for its runner it takes no request.
+fn open_slowly(open: mpsc::Sender<()>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        while open.send(()).is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    })
+}
+
 fn start(config: EngineConfig) -> EngineCore {
     let runner = SlotRunner::new(config.num_blocks, config.block_size);
     EngineCore::start(config, Box::new(runner)).unwrap()
@@ -81,13 +90,11 @@ async fn many_sequences_at_once_each_get_their_own_tokens() {
 #[tokio::test]
 async fn streams_that_are_dropped_free_their_blocks() {
     let (core, open, _steps) = gated(config());
+    open_slowly(open);
     let mut dropped = core.add_request(request("dropped", &[1, 2, 3], 200)).await.unwrap();
-    open.send(()).unwrap();
     assert!(dropped.next().await.is_some());
-    let unread = core.add_request(request("unread", &[4, 5], 200));
-    open.send(()).unwrap();
-    drop((dropped, unread.await.unwrap()));
-    drop(open);
+    let unread = core.add_request(request("unread", &[4, 5], 200)).await.unwrap();
+    drop((dropped, unread));
     assert_idle(&core).await;
     assert_eq!(core.stats().finished_abort, 2);
 }
@@ -109,12 +116,12 @@ async fn a_request_given_up_before_the_answer_is_aborted() {
 #[tokio::test]
 async fn shutdown_refuses_new_work_drains_and_aborts_what_is_left() {
     let (core, open, _steps) = gated(config());
-    let short = core.add_request(request("short", &[1], 2)).await.unwrap();
-    open.send(()).unwrap();
+    let slowly = open_slowly(open);
+    let short = core.add_request(request("short", &[1], 10)).await.unwrap();
     let endless = core.add_request(request("endless", &[2], 250)).await.unwrap();
     let stopping = {
         let core = core.clone();
-        tokio::task::spawn_blocking(move || core.shutdown(Duration::from_millis(50)))
+        tokio::task::spawn_blocking(move || core.shutdown(Duration::from_millis(500)))
     };
     let refused = tokio::spawn({
         let core = core.clone();
@@ -128,16 +135,7 @@ async fn shutdown_refuses_new_work_drains_and_aborts_what_is_left() {
             }
         }
     });
-    for _ in 0..3 {
-        open.send(()).unwrap();
-    }
     assert_eq!(collect(short).await.1, Some(FinishReason::Length));
-    // One token at a time until the deadline has passed.
-    let slowly = std::thread::spawn(move || {
-        while open.send(()).is_ok() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    });
     assert_eq!(collect(endless).await.1, Some(FinishReason::Abort));
     stopping.await.unwrap();
     slowly.join().unwrap();
