@@ -21,6 +21,8 @@
 //! `docs/schema.md` is printed from these tables by [`markdown`].
 
 mod attribute;
+#[macro_use]
+mod declare;
 mod event;
 mod lifecycle;
 mod lookup;
