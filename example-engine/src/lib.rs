@@ -18,6 +18,7 @@
 
 pub mod api;
 pub mod bench;
+mod causes;
 pub mod commands;
 pub mod config;
 pub mod demo;

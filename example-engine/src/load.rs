@@ -7,6 +7,8 @@ use futures_util::stream::BoxStream;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
+use crate::causes::with_causes;
+
 /// A client of one server.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -19,7 +21,7 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The connection failed, or broke.
-    #[error("{}", with_causes(.0))]
+    #[error("{}", with_causes(&.0.to_string(), .0))]
     Http(#[from] reqwest::Error),
     /// The server refused.
     #[error("status {status}: {body}")]
@@ -70,12 +72,6 @@ impl Client {
     pub async fn whole(&self, route: &str, body: &Value) -> Result<Value, LoadError> {
         Ok(accepted(self.post(route, body.to_string()).send().await?).await?.json().await?)
     }
-}
-
-/// reqwest says what it did, and leaves what went wrong to the causes.
-fn with_causes(error: &reqwest::Error) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 async fn accepted(response: Response) -> Result<Response, LoadError> {

@@ -2,12 +2,10 @@
 
 #[path = "../../fuzz/checks/otlp.rs"]
 mod otlp;
+#[path = "../../fuzz/checks/seeds.rs"]
+mod seeds;
 
 #[test]
 fn every_seed_of_otlp_holds() {
-    let files: Vec<_> = std::fs::read_dir("../fuzz/seeds/otlp").expect("the seeds").collect();
-    assert!(files.len() > 3);
-    for file in files {
-        otlp::check(&std::fs::read(file.expect("a file").path()).expect("bytes"));
-    }
+    seeds::each("otlp", otlp::check);
 }

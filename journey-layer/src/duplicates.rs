@@ -97,7 +97,7 @@ impl Duplicates {
         live.or_else(|| self.closed.contains(key, now).then_some(Seen::Closed))
     }
 
-    /// Takes a key that nobody has or can have.
+    /// Takes a key that is new: nobody has to be asked for it.
     pub(crate) fn open(&self, key: u64, name: SpanName, origin: Origin) {
         insert(&mut self.shard(key).lock(), Owner { key, origin, name });
     }

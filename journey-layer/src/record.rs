@@ -299,6 +299,7 @@ impl SpanRecord {
     /// Appends an attribute that the record does not have.
     #[inline]
     pub(crate) fn push_attribute(&mut self, attr: Attr, value: ValueRef<'_>) {
+        debug_assert!(self.attribute(attr).is_none(), "{attr:?} a second time");
         let slot = self.store(attr, value);
         self.attributes.push(slot);
     }

@@ -2,12 +2,10 @@
 
 #[path = "../../fuzz/checks/headers.rs"]
 mod headers;
+#[path = "../../fuzz/checks/seeds.rs"]
+mod seeds;
 
 #[test]
 fn every_seed_of_the_headers_holds() {
-    let files: Vec<_> = std::fs::read_dir("../fuzz/seeds/headers").expect("the seeds").collect();
-    assert!(files.len() > 3);
-    for file in files {
-        headers::check(&std::fs::read(file.expect("a file").path()).expect("bytes"));
-    }
+    seeds::each("headers", headers::check);
 }

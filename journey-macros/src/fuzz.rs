@@ -28,14 +28,13 @@ pub(crate) fn check(text: &str) {
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/checks/seeds.rs"]
+mod seeds;
+
+#[cfg(test)]
 mod tests {
     #[test]
     fn what_the_fuzzer_begins_with_and_what_it_found() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/macros");
-        let files: Vec<_> = std::fs::read_dir(folder).expect("the seeds").collect();
-        assert!(files.len() > 3);
-        for file in files {
-            super::check(&std::fs::read_to_string(file.expect("a file").path()).expect("text"));
-        }
+        super::seeds::each("macros", |seed| super::check(std::str::from_utf8(seed).expect("text")));
     }
 }

@@ -29,14 +29,13 @@ pub(super) fn check(body: &[u8]) {
 }
 
 #[cfg(test)]
+#[path = "../../../fuzz/checks/seeds.rs"]
+mod seeds;
+
+#[cfg(test)]
 mod tests {
     #[test]
     fn what_the_fuzzer_begins_with_and_what_it_found() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/body");
-        let files: Vec<_> = std::fs::read_dir(folder).expect("the seeds").collect();
-        assert!(files.len() > 3);
-        for file in files {
-            super::check(&std::fs::read(file.expect("a file").path()).expect("bytes"));
-        }
+        super::seeds::each("body", super::check);
     }
 }

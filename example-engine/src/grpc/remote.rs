@@ -1,6 +1,5 @@
 //! One core in another process, as its API sees it.
 
-use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -15,6 +14,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use super::proto;
 use super::proto::engine_core_client::EngineCoreClient;
 use super::proto::generate_response::Event;
+use crate::causes::with_causes;
 use crate::engine::{EngineCoreOutput, EngineCoreRequest, EngineError, FinishReason, SchedulerStats};
 
 /// How long a connection may take to be made.
@@ -103,7 +103,7 @@ impl RemoteCore {
                 *self.stats.lock() = stats.into_inner().into();
                 Ok(())
             }
-            Ok(Err(status)) => Err(chain(&status)),
+            Ok(Err(status)) => Err(with_causes(status.message(), &status)),
             Err(_) => Err(format!("no answer within {STATS_TIMEOUT:?}")),
         };
         self.up.store(result.is_ok(), Relaxed);
@@ -127,20 +127,6 @@ impl RemoteCore {
             }
         }
     }
-}
-
-/// What a status says, with what caused it: alone it is "transport error" where a certificate was refused.
-fn chain(status: &tonic::Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = status.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Counts a sequence for as long as it lives.

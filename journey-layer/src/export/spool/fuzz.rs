@@ -52,14 +52,13 @@ fn judge(directory: &Path, data: &[u8]) -> Result<Vec<u8>, Broken> {
 }
 
 #[cfg(test)]
+#[path = "../../../../fuzz/checks/seeds.rs"]
+mod seeds;
+
+#[cfg(test)]
 mod tests {
     #[test]
     fn every_seed_of_the_spool_holds() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/spool");
-        let files: Vec<_> = std::fs::read_dir(folder).expect("the seeds").collect();
-        assert!(files.len() > 3);
-        for file in files {
-            super::check(&std::fs::read(file.expect("a file").path()).expect("bytes"));
-        }
+        super::seeds::each("spool", super::check);
     }
 }
