@@ -51,6 +51,11 @@ enum End {
 }
 
 fn main() {
+    // Whoever waits for this process does not wait for ever.
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_secs(120));
+        std::process::abort();
+    });
     let args = Args::parse();
     let pipeline = Journey::builder();
     let pipeline = match args.max_queue_bytes {
@@ -80,6 +85,7 @@ fn main() {
             });
         }
         End::Unhandled => {
+            unignore(libc::SIGINT);
             let pipeline = install();
             make();
             let _ = pipeline.flush(Duration::from_secs(10));
@@ -158,6 +164,13 @@ fn main() {
             say_stats(&pipeline.stats());
         }
     }
+}
+
+/// A shell starts what it runs in the background with SIGINT ignored, and every process below inherits that.
+#[expect(unsafe_code, reason = "the standard library does not set signals")]
+fn unignore(signal: libc::c_int) {
+    // SAFETY: the default action is no function that could do something wrong.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
 #[expect(unsafe_code, reason = "there is no safe fork, and what it does to the pipeline is what is tested")]
