@@ -49,7 +49,7 @@ pub(crate) struct LayerConfig {
     pub(crate) duplicates: OnDuplicate,
     /// How long a closed span is remembered for telling duplicates.
     pub(crate) retention: Duration,
-    /// Closed spans that are remembered at most.
+    /// Keys of closed spans that are remembered at most.
     pub(crate) max_retained: usize,
     /// How long a finished span waits for the last handle before it is exported all the same.
     pub(crate) grace: Duration,

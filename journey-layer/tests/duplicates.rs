@@ -1,6 +1,7 @@
 //! The three rules by which a second `llm_request` is refused, and what is not a duplicate.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use journey_layer::macros::*;
 use journey_layer::opentelemetry::trace::SpanId;
@@ -234,6 +235,27 @@ fn a_second_core_for_the_same_sequence_is_refused() {
     let stats = capture.stats();
     assert_eq!(stats.spans.rejected[&Reason::SameSequence], 2, "{stats}");
     assert_eq!(capture.spans().len(), 3);
+    assert!(stats.balances(), "{stats}");
+}
+
+#[test]
+fn what_is_forgotten_before_its_time_is_counted_and_a_duplicate_of_it_passes() {
+    let capture = testing::capture_with(Journey::builder().retention(Duration::from_secs(60), 8));
+    let api = journey_span!(scope = "vllm.api");
+    let carrier = handoff(&api);
+    let core = |id: &str| drop(journey_span!(scope = "vllm.scheduler", request_id = id, carrier = &carrier));
+    core("0_x");
+    core("0_x");
+    // Who is older can be told from here on.
+    std::thread::sleep(Duration::from_millis(50));
+    let stats = capture.stats();
+    assert_eq!((stats.spans.rejected[&Reason::SameSequence], stats.noted.get(&Reason::Evicted)), (1, None), "{stats}");
+    (1..=8).for_each(|n| core(&format!("{n}_x")));
+    core("0_x");
+    drop(api);
+    let stats = capture.stats();
+    // Nine sequences with two keys each, and the first one again.
+    assert_eq!((stats.spans.rejected[&Reason::SameSequence], stats.noted[&Reason::Evicted]), (1, 13), "{stats}");
     assert!(stats.balances(), "{stats}");
 }
 

@@ -140,10 +140,14 @@ impl Builder {
         self
     }
 
-    /// How long, and how many at most, closed spans are remembered for telling duplicates; a minute and 65,536 if
-    /// not given.
-    pub fn retention(mut self, time: Duration, max_spans: usize) -> Self {
-        self.retention = Some((time, max_spans));
+    /// How long closed spans are remembered for telling duplicates (2.4 hours at most), and how many of their keys at
+    /// most; a minute and 65,536 if not given.
+    ///
+    /// A journey has a key for its request and two for each sequence, of eight bytes. A key has its place in one of many
+    /// small buckets, so that from half the keys on some are forgotten early and counted
+    /// ([`Reason::Evicted`](crate::Reason::Evicted)): 1,000 requests a second need 400,000 keys for a whole minute.
+    pub fn retention(mut self, time: Duration, max_keys: usize) -> Self {
+        self.retention = Some((time, max_keys));
         self
     }
 
