@@ -33,21 +33,39 @@ impl Item {
     }
 
     /// Bytes that the item holds, for the queue's bound.
-    pub(crate) fn size(&self) -> usize {
-        let heap = match self {
-            Self::Record(record) => record.size(),
-            Self::Packed(packed) => packed.size(),
-            Self::Raw(span) => size_of::<SpanData>() + 64 * (span.attributes.len() + span.events.len()),
+    pub(crate) fn size(&self) -> Size {
+        let (heap, packable) = match self {
+            Self::Record(record) => (record.size(), record.size()),
+            Self::Packed(packed) => (packed.size(), 0),
+            Self::Raw(span) => (size_of::<SpanData>() + 64 * (span.attributes.len() + span.events.len()), 0),
         };
-        size_of::<Self>() + heap
+        Size { bytes: size_of::<Self>() + heap, packable }
     }
 
     /// Bytes of the item unpacked, for a batch's bound.
     pub(crate) fn unpacked_size(&self) -> usize {
         match self {
             Self::Packed(packed) => packed.record_size(),
-            Self::Record(_) | Self::Raw(_) => self.size(),
+            Self::Record(_) | Self::Raw(_) => self.size().bytes,
         }
+    }
+}
+
+/// What spans hold that wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) bytes: usize,
+    /// Those of records, which could be packed.
+    pub(crate) packable: usize,
+}
+
+impl Size {
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { bytes: self.bytes + other.bytes, packable: self.packable + other.packable }
+    }
+
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self { bytes: self.bytes - other.bytes, packable: self.packable - other.packable }
     }
 }
 
@@ -112,7 +130,7 @@ impl Iterator for Spans {
 pub(crate) struct Batch {
     items: Arc<Vec<Item>>,
     pub(crate) count: Count,
-    pub(crate) bytes: usize,
+    pub(crate) size: Size,
     /// The first exporter's failure.
     pub(crate) loss: Option<Loss>,
     /// The most that any exporter refused.
@@ -123,18 +141,30 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn new(items: Vec<Item>) -> Self {
-        let mut count = Count::default();
-        let mut bytes = 0;
-        for item in &items {
-            count.spans += 1;
-            count.events += item.count().events;
-            bytes += item.size();
-        }
-        Self { items: Arc::new(items), count, bytes, loss: None, refused: Vec::new(), spooled: None }
+        let count = items.iter().map(Item::count).fold(Count::default(), Count::and);
+        let size = items.iter().map(Item::size).fold(Size::default(), Size::and);
+        Self { items: Arc::new(items), count, size, loss: None, refused: Vec::new(), spooled: None }
     }
 
     pub(crate) fn items(&self) -> &[Item] {
         &self.items
+    }
+
+    /// Packs its records, and gives them back, unless an exporter has the batch.
+    pub(crate) fn pack(&mut self, pool: &RecordPool) {
+        let Some(items) = Arc::get_mut(&mut self.items) else { return };
+        let mut records = Vec::new();
+        let packed = std::mem::take(items).into_iter().map(|item| match item {
+            Item::Record(mut record) => {
+                let packed = Packed::new(&mut record);
+                records.push(record);
+                Item::Packed(packed)
+            }
+            other => other,
+        });
+        *items = packed.collect();
+        self.size = items.iter().map(Item::size).fold(Size::default(), Size::and);
+        pool.give(records.into_iter());
     }
 
     /// What an exporter refused, if it is more than others did.

@@ -94,6 +94,8 @@ pub(crate) struct Lane {
     name: String,
     driver: Driver,
     state: State,
+    /// When something was last given to the exporter.
+    sent: Instant,
     /// The batch under way, encoded.
     attempt: Option<Attempt>,
     failures: u32,
@@ -111,6 +113,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// A receiver that asks for more patience than this does not get it.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// An exporter that has had something for longer than this gets nowhere.
+const STALLED: Duration = Duration::from_millis(200);
 /// A spool that is full is not asked again for this long: asking means encoding.
 const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -126,6 +130,7 @@ impl Lane {
             name,
             driver,
             state: State::Idle,
+            sent: Instant::now(),
             attempt: None,
             failures: 0,
             next: 0,
@@ -185,6 +190,7 @@ impl Lane {
     }
 
     fn send(&mut self, batch: &Batch, drive: &Drive<'_>) -> Result<JoinHandle<Outcome>, ()> {
+        self.sent = drive.now;
         match &mut self.driver {
             Driver::Local(thread) => {
                 let outcome = thread.export(batch.spans(drive.conversion));
@@ -212,6 +218,7 @@ impl Lane {
             && let Some((number, request)) = spool.front()
             && let Ok(attempt) = guarded(|| exporter.prepare(request.into()))
         {
+            self.sent = drive.now;
             self.state = State::Flying(drive.launch(drive.within_limit(attempt())), Cargo::Spooled(number));
         }
     }
@@ -287,6 +294,12 @@ impl Lane {
             self.back_off("no answer before the batch was spooled", None, now);
         }
         true
+    }
+
+    /// Whether its latest attempt failed, or takes long: batches will wait.
+    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
+        let is_flying = matches!(self.state, State::Flying(..));
+        self.trouble.is_some() || is_flying && now.duration_since(self.sent) > STALLED
     }
 
     /// Somebody waits: try now, unless the receiver asked for patience.

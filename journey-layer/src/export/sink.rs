@@ -14,7 +14,7 @@ use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::{Notify, oneshot};
 
 use crate::error::{BuildError, FlushError};
-use crate::export::batch::{Item, Loss};
+use crate::export::batch::{Item, Loss, Size};
 use crate::export::packed::Packed;
 use crate::export::request::{FlushResult, Reply, Request};
 use crate::export::worker::{self, Plan};
@@ -70,7 +70,7 @@ struct Queue {
     submitted: u64,
     /// What waits: here, in a batch or with an exporter.
     waiting: Count,
-    bytes: usize,
+    size: Size,
     flushes: Vec<Request>,
     shutdown: Option<Request>,
     /// No item is taken any more.
@@ -79,7 +79,8 @@ struct Queue {
     stopped: bool,
 }
 
-/// Records are packed when more than this part of the bytes is taken.
+/// Requests pack their records when others take more than this part of the bytes: the export thread, which packs what
+/// waits in an outage, cannot keep up.
 const PACKED_FROM: usize = 8;
 
 /// What callers and the export thread share.
@@ -140,10 +141,16 @@ impl Shared {
         std::mem::take(&mut queue.flushes)
     }
 
-    pub(crate) fn release(&self, count: Count, bytes: usize) {
+    pub(crate) fn release(&self, count: Count, size: Size) {
         let mut queue = self.queue.lock();
         queue.waiting = queue.waiting.since(count);
-        queue.bytes -= bytes;
+        queue.size = queue.size.without(size);
+    }
+
+    /// What took `before` takes `after` now.
+    pub(crate) fn resize(&self, before: Size, after: Size) {
+        let mut queue = self.queue.lock();
+        queue.size = queue.size.without(before).and(after);
     }
 
     /// Remembers a loss for the next flush to report.
@@ -173,10 +180,11 @@ impl Shared {
     fn push(&self, item: Item) -> Option<Box<SpanRecord>> {
         let (count, size) = (item.count(), item.size());
         let mut queue = self.queue.lock();
-        let packs = queue.bytes > self.limits.max_queue_bytes / PACKED_FROM && matches!(item, Item::Record(_));
-        let size = if packs { 0 } else { size };
+        let packs = queue.size.packable > self.limits.max_queue_bytes / PACKED_FROM && matches!(item, Item::Record(_));
+        let size = if packs { Size::default() } else { size };
         let spans = queue.waiting.spans + 1;
-        let full = queue.bytes + size > self.limits.max_queue_bytes || spans > self.limits.max_queue_spans as u64;
+        let full =
+            queue.size.bytes + size.bytes > self.limits.max_queue_bytes || spans > self.limits.max_queue_spans as u64;
         if full || queue.closed {
             let forked = queue.stopped && std::process::id() != self.process;
             drop(queue);
@@ -197,7 +205,7 @@ impl Shared {
         }
         queue.submitted += 1;
         queue.waiting = queue.waiting.and(count);
-        queue.bytes += size;
+        queue.size = queue.size.and(size);
         // Waking costs a system call: once per batch, and the delay takes care of the rest.
         let wake = queue.items.len() == self.limits.max_batch;
         drop(queue);
@@ -217,7 +225,7 @@ impl Shared {
         queue.closed = true;
         queue.stopped = true;
         queue.items.clear();
-        queue.bytes = 0;
+        queue.size = Size::default();
         // The export thread's own share was copied too, and is exported over there.
         let count = std::mem::take(&mut queue.waiting);
         drop(queue);
@@ -227,7 +235,7 @@ impl Shared {
 
     /// Bytes of all spans that wait.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.queue.lock().bytes
+        self.queue.lock().size.bytes
     }
 
     pub(crate) fn backlog(&self) -> Count {

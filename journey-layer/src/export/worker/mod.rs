@@ -1,6 +1,8 @@
 //! The export thread: batches, exporters, flushes, ticks. Nothing here runs on a request's thread.
 
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -74,6 +76,8 @@ struct Worker {
     batches: VecDeque<Batch>,
     /// Number of the first of [`Self::batches`].
     first: u64,
+    /// Number of the first that was not packed.
+    unpacked: u64,
     flushes: Vec<Request>,
     shutdown: Option<Request>,
     last_batch: Instant,
@@ -107,6 +111,7 @@ impl Worker {
             empty: Vec::new(),
             batches: VecDeque::new(),
             first: 0,
+            unpacked: 0,
             flushes: Vec::new(),
             shutdown: None,
             last_batch: now,
@@ -123,7 +128,7 @@ impl Worker {
             let now = Instant::now();
             self.tick(now);
             self.collect(now);
-            let progress = self.advance(now) | self.relieve(now);
+            let progress = self.advance(now) | self.relieve(now) | self.pack(now);
             self.retire();
             self.answer(now);
             let end = |request: &Request| self.is_settled(request) || self.last_moment(request) <= now;
@@ -235,6 +240,20 @@ impl Worker {
         relieved
     }
 
+    /// Packs a batch that will wait, as far as anybody can tell. Returns whether there was one.
+    fn pack(&mut self, now: Instant) -> bool {
+        self.unpacked = self.unpacked.max(self.first);
+        let will_wait = self.lanes.iter().any(|lane| lane.is_stalled(now));
+        let Some(batch) = self.batches.get_mut((self.unpacked - self.first) as usize).filter(|_| will_wait) else {
+            return false;
+        };
+        let before = batch.size;
+        batch.pack(&self.shared.pool);
+        self.shared.resize(before, batch.size);
+        self.unpacked += 1;
+        true
+    }
+
     /// Writes the batches that every lane has settled into the ledger.
     fn retire(&mut self) {
         let done = self.lanes.iter().map(|lane| lane.next).min().unwrap_or(self.first + self.batches.len() as u64);
@@ -249,14 +268,14 @@ impl Worker {
     }
 
     fn account(&mut self, batch: Batch) {
-        let (count, bytes) = (batch.count, batch.bytes);
+        let (count, size) = (batch.count, batch.size);
         let spool = self.lanes.iter_mut().find_map(|lane| lane.spool.as_mut());
         let lost = batch.account(&self.shared.stats, &self.shared.pool, spool);
         // What nobody was to take is missed by nobody.
         if let Some((spans, loss)) = lost.filter(|(_, loss)| loss.reason != Reason::NoExporter) {
             self.report(spans, loss, Instant::now());
         }
-        self.shared.release(count, bytes);
+        self.shared.release(count, size);
         self.shared.settled.fetch_add(count.spans, Relaxed);
     }
 
