@@ -14,7 +14,7 @@ import time
 from normal import differences, spans_of_file
 from receivers import oteltest, rotel
 
-RUN_SECONDS = 40
+RUN_SECONDS = 120
 SETTLE_SECONDS = 15
 
 # The HTTP sink of oteltest does not decompress.
