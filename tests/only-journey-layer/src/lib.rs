@@ -149,3 +149,8 @@ mod tests {
         assert_eq!(sequence.status, Some(FinishStatus::Length));
     }
 }
+
+/// The README's example compiles, with the one dependency that it speaks of.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
