@@ -1,7 +1,8 @@
 //! What a dead collector costs requests: latencies of a server whose journeys arrive, beside those of servers whose
 //! collector is not there, under the same load at the same time.
 //!
-//! `cargo run --release -p journey-reliability --bin outage-latency`
+//! `cargo run --release -p journey-reliability --bin outage-latency`, some twelve minutes on a machine that does nothing
+//! else.
 
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -89,10 +90,11 @@ fn measure(args: &Args) -> Result<[Vec<u64>; NAMES.len()], Box<dyn Error>> {
             }
         }
     }
-    let stats: Vec<_> = servers.iter().map(|server| server.pipeline.stats().spans).collect();
-    assert!(stats[0].exported > 0 && stats[1].exported > 0, "the receiver takes spans: {stats:?}");
-    assert!(stats[2].live == stats[2].started, "the queue has grown: {stats:?}");
-    assert!(stats[3].dropped() * 2 > stats[3].started, "the queue was full: {stats:?}");
+    let [alive, again, grows, full] = servers.each_ref().map(|server| server.pipeline.stats().spans);
+    let are_alive = alive.exported > 0 && again.exported > 0;
+    if !are_alive || grows.live < grows.started || full.dropped() * 2 < full.started {
+        return Err("the queues were not what their names say for most of the time: give it more --rounds".into());
+    }
     Ok(servers.map(|server| {
         // What the dead ones cannot deliver is no error of this measurement.
         let _ = server.pipeline.shutdown(Duration::from_millis(100));
