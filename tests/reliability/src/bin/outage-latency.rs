@@ -1,5 +1,5 @@
 //! What a dead collector costs requests: latencies of a server whose journeys arrive, beside those of servers whose
-//! collector is not there, under the same load at the same time.
+//! collector is not there, in turns under the same load.
 //!
 //! `cargo run --release -p journey-reliability --bin outage-latency`, some twelve minutes on a machine that does nothing
 //! else.
