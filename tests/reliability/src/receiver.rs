@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -39,42 +38,47 @@ pub enum Answer {
     Refuse,
 }
 
-/// What arrived.
+/// What arrived. A request counts as a whole: whoever reads meanwhile sees all of it or nothing.
 #[derive(Default)]
 pub struct Tally {
     answer: Mutex<Answer>,
-    requests: AtomicU64,
-    spans: AtomicU64,
-    events: AtomicU64,
-    torn: AtomicU64,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: u64,
+    spans: u64,
+    events: u64,
+    torn: u64,
     /// Ids of the spans, where they are kept.
-    ids: Option<Mutex<HashSet<Vec<u8>>>>,
+    ids: Option<HashSet<Vec<u8>>>,
 }
 
 impl Tally {
     /// One that can tell distinct spans.
     pub fn keeping_ids() -> Self {
-        Self { ids: Some(Mutex::default()), ..Self::default() }
+        Self { counts: Mutex::new(Counts { ids: Some(HashSet::new()), ..Counts::default() }), ..Self::default() }
     }
 
     /// Requests answered with success.
     pub fn requests(&self) -> u64 {
-        self.requests.load(Relaxed)
+        self.counts().requests
     }
 
     /// Spans taken, those that came twice counted twice.
     pub fn spans(&self) -> u64 {
-        self.spans.load(Relaxed)
+        self.counts().spans
     }
 
     /// Events on them.
     pub fn events(&self) -> u64 {
-        self.events.load(Relaxed)
+        self.counts().events
     }
 
     /// Requests that could not be decoded, and spans without a terminal event.
     pub fn torn(&self) -> u64 {
-        self.torn.load(Relaxed)
+        self.counts().torn
     }
 
     /// Spans taken, each once.
@@ -82,25 +86,41 @@ impl Tally {
     /// # Panics
     /// If the receiver does not keep them.
     pub fn distinct_spans(&self) -> u64 {
-        let ids = self.ids.as_ref().expect("a receiver that keeps ids");
-        ids.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+        self.counts().distinct_spans()
+    }
+
+    /// Spans that had been taken before.
+    ///
+    /// # Panics
+    /// If the receiver does not keep them.
+    pub fn duplicates(&self) -> u64 {
+        let counts = self.counts();
+        counts.spans - counts.distinct_spans()
     }
 
     fn answer(&self) -> Answer {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, request: &ExportTraceServiceRequest) {
-        self.requests.fetch_add(1, Relaxed);
-        let scopes = request.resource_spans.iter().flat_map(|of| &of.scope_spans);
-        for span in scopes.flat_map(|of| &of.spans) {
-            self.spans.fetch_add(1, Relaxed);
-            self.events.fetch_add(span.events.len() as u64, Relaxed);
-            if !is_whole(span) {
-                self.torn.fetch_add(1, Relaxed);
-            }
-            if let Some(ids) = &self.ids {
-                ids.lock().unwrap_or_else(PoisonError::into_inner).insert(span.span_id.clone());
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    fn distinct_spans(&self) -> u64 {
+        self.ids.as_ref().expect("a receiver that keeps ids").len() as u64
+    }
+
+    fn take(&mut self, request: ExportTraceServiceRequest) {
+        self.requests += 1;
+        let scopes = request.resource_spans.into_iter().flat_map(|of| of.scope_spans);
+        for span in scopes.flat_map(|of| of.spans) {
+            self.spans += 1;
+            self.events += span.events.len() as u64;
+            self.torn += u64::from(!is_whole(&span));
+            if let Some(ids) = &mut self.ids {
+                ids.insert(span.span_id);
             }
         }
     }
@@ -221,8 +241,8 @@ async fn receive(State(tally): State<Arc<Tally>>, body: Bytes) -> impl IntoRespo
     };
     if status == StatusCode::OK {
         match ExportTraceServiceRequest::decode(body) {
-            Ok(request) => tally.take(&request),
-            Err(_) => drop(tally.torn.fetch_add(1, Relaxed)),
+            Ok(request) => tally.counts().take(request),
+            Err(_) => tally.counts().torn += 1,
         }
     }
     let after = after.map(|seconds| [("retry-after", seconds.to_string())]);
@@ -247,7 +267,7 @@ impl TraceService for Service {
             Answer::Later(..) => return Err(Status::new(Code::Unavailable, "later")),
             Answer::Refuse => return Err(Status::invalid_argument("no")),
         };
-        self.0.take(request.get_ref());
+        self.0.counts().take(request.into_inner());
         Ok(Response::new(response(rejected)))
     }
 }
