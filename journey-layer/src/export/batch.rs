@@ -11,6 +11,10 @@ use crate::pool::RecordPool;
 use crate::record::SpanRecord;
 use crate::stats::{Count, Reason, Stats};
 
+/// Bytes that the keys of an event's attributes take on the wire: `it_writes_what_opentelemetry_proto_writes` holds every
+/// batch against it.
+const EVENT_KEYS: usize = 320;
+
 /// A finished span on its way out.
 #[derive(Debug)]
 pub(crate) enum Item {
@@ -42,12 +46,13 @@ impl Item {
         Size { bytes: size_of::<Self>() + heap, packable }
     }
 
-    /// Bytes of the item unpacked, for a batch's bound.
-    pub(crate) fn unpacked_size(&self) -> usize {
-        match self {
+    /// Bytes on the wire at most, for a batch's bound: an event takes more there than in memory, where its keys are numbers.
+    pub(crate) fn wire_size(&self) -> usize {
+        let bytes = match self {
             Self::Packed(packed) => packed.record_size(),
             Self::Record(_) | Self::Raw(_) => self.size().bytes,
-        }
+        };
+        bytes + EVENT_KEYS * self.count().events as usize
     }
 }
 

@@ -275,6 +275,8 @@ mod tests {
                 }
                 let encoded = encoder.encode(&items[..some]);
                 prop_assert_eq!(&ExportTraceServiceRequest::decode(encoded.clone()).unwrap(), &expected);
+                let bound = 1024 + items[..some].iter().map(Item::wire_size).sum::<usize>();
+                prop_assert!(encoded.len() <= bound, "{} of {bound} bytes", encoded.len());
                 prop_assert_eq!(encoded, expected.encode_to_vec());
             }
         }

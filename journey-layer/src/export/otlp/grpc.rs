@@ -144,6 +144,8 @@ fn judge(status: &Status) -> Failure {
     };
     let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
     match status.code() {
+        // As tonic's servers say that a message is too large; the same one would be so again.
+        Code::OutOfRange if status.message().contains("message length too large") => Failure::permanent(message),
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::Aborted

@@ -41,8 +41,8 @@ pub(crate) struct Plan {
 
 /// Between two ticks.
 const TICK: Duration = Duration::from_millis(250);
-/// Bytes of records in one batch: encoded it stays well under the 4 MiB that gRPC receivers take by default.
-const MAX_BATCH_BYTES: usize = 2 << 20;
+/// Bytes of one batch on the wire: gRPC receivers take 4 MiB by default.
+const MAX_BATCH_BYTES: usize = 3 << 20;
 /// What is left of a shutdown's time for the spool; a quarter of it, if that is less.
 const SPOOL_TIME: Duration = Duration::from_secs(1);
 
@@ -192,7 +192,7 @@ impl Worker {
         while self.loose.len() >= limits.max_batch || (now_or_never && !self.loose.is_empty()) {
             let mut bytes = 0;
             let fits = self.loose.iter().take(limits.max_batch).take_while(|item| {
-                bytes += item.unpacked_size();
+                bytes += item.wire_size();
                 bytes <= MAX_BATCH_BYTES
             });
             let fits = fits.count().max(1);
