@@ -33,6 +33,8 @@ const TIME_BITS: u32 = 20;
 const TICK_BITS: u32 = 24;
 /// Ticks are counted round this circle, of 4.9 hours.
 const CIRCLE: u64 = (1 << TIME_BITS) - 1;
+/// How far apart two threads' readings may be, in ticks: a minute, as a span may be inserted that ended while its handle lived on.
+const AHEAD: u64 = 60_000_000_000 >> TICK_BITS;
 
 impl Closed {
     pub(crate) fn new(retention: Duration, max_retained: usize) -> Self {
@@ -107,10 +109,11 @@ fn tag(key: u64) -> u64 {
     key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> TIME_BITS
 }
 
-/// Ticks since the word was written, on the circle.
+/// Ticks since the word was written, on the circle; none for one that was written by a later clock reading than `now`.
 fn age(word: u64, now: u64) -> u64 {
     let then = (word & CIRCLE) - 1;
-    if now >= then { now - then } else { now + CIRCLE - then }
+    let age = if now >= then { now - then } else { now + CIRCLE - then };
+    if age > CIRCLE - AHEAD { 0 } else { age }
 }
 
 fn tick(now: i64) -> u64 {
@@ -132,6 +135,15 @@ mod tests {
         assert_eq!(evicted, 1000 - 64, "dense keys fill every bucket");
         assert!((1..=1000).all(|key| closed.contains(key, at(1000)) == (key > 1000 - 64)), "the oldest had to go");
         assert!(!closed.insert(1, 9000 * SECOND), "what has expired is not evicted");
+    }
+
+    #[test]
+    fn a_key_from_a_later_reading_is_neither_overwritten_nor_missed() {
+        let closed = Closed::new(Duration::from_secs(10), 8);
+        assert!(!closed.insert(1, 5 * SECOND));
+        assert!(!closed.insert(2, 3 * SECOND), "seven ways are free");
+        assert!(closed.contains(1, 5 * SECOND) && closed.contains(2, 5 * SECOND));
+        assert!(closed.contains(1, 3 * SECOND), "seen by a thread that read its clock before");
     }
 
     #[test]
