@@ -117,7 +117,7 @@ impl Core {
     /// Exports finished spans whose handle somebody still holds after the grace, and says the warnings that wait.
     pub(crate) fn tick(&self) {
         let now = clock::monotonic_ns();
-        let grace = self.config.grace.as_nanos() as i64;
+        let grace = i64::try_from(self.config.grace.as_nanos()).unwrap_or(i64::MAX);
         for layer in self.layers() {
             for live in layer.sweep(|live| live.is_finished() && now - live.record.end_ns >= grace) {
                 self.stats.span(Reason::LeakedHandle);

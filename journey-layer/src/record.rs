@@ -312,7 +312,7 @@ impl SpanRecord {
     /// Sets a span attribute to what `value` prints, cut after `limit` bytes. Returns whether it was cut.
     pub(crate) fn set_attribute_fmt(&mut self, attr: Attr, value: &dyn fmt::Debug, limit: usize) -> bool {
         let from = self.text.len();
-        let mut writer = Bounded { text: &mut self.text, end: from + limit, cut: false };
+        let mut writer = Bounded { text: &mut self.text, end: from.saturating_add(limit), cut: false };
         // A `Debug` that fails has printed what it could.
         let _ = write!(writer, "{value:?}");
         let cut = writer.cut;

@@ -62,10 +62,16 @@ pub(crate) enum Broken {
 /// Writes a request to `part`, then names it `whole`: there is never half a request under that name.
 pub(crate) fn write(part: &Path, whole: &Path, request: &[u8], count: Count) -> io::Result<u64> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    // Never through a link that somebody put there.
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let written = (|| {
+        if let Err(error) = fs::remove_file(part)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
         let mut file = options.open(part)?;
         file.write_all(&Header::of(request, count).to_bytes())?;
         file.write_all(request)
