@@ -218,8 +218,10 @@ impl Sink for MemorySink {
     fn submit(&self, record: Box<SpanRecord>) {
         let span = captured(&record);
         self.pool.give(std::iter::once(record));
-        self.stats.exported(Count { spans: 1, events: span.events.len() as u64 });
+        let count = Count { spans: 1, events: span.events.len() as u64 };
         self.spans.lock().push(span);
+        // Last: who finds the ledger balanced finds every span.
+        self.stats.exported(count);
     }
 
     fn pool(&self) -> &RecordPool {

@@ -119,8 +119,10 @@ fn a_receiver_that_the_authority_does_not_vouch_for_gets_nothing() {
         let files = [("CERTIFICATE", &*ca), ("CLIENT_CERTIFICATE", &*client), ("CLIENT_KEY", &*key)];
         let journey = journey(address, protocol, files);
         journeys(&journey, 1);
-        let error = journey.flush(SECOND / 4).unwrap_err().to_string();
-        assert!(error.contains("certificate") || error.contains("UnknownIssuer"), "{error}");
+        wait_until("the cause is named", || {
+            let error = journey.flush(SECOND / 4).unwrap_err().to_string();
+            error.contains("certificate") || error.contains("UnknownIssuer")
+        });
         assert_eq!((receiver.spans().len(), journey.stats().spans.live), (0, 2));
         journey.shutdown(SECOND / 10).unwrap_err();
     }
