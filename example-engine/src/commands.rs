@@ -29,6 +29,7 @@ pub async fn serve(args: &ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
         console: true,
         memory: None,
         receiver: None,
+        sample_rate: args.journey_tracing_sample_rate,
         step_sample_rate: args.engine.step_tracing_sample_rate,
     })?;
     let front = Front::load(&args.engine, args.served_model_name.as_deref())?;
@@ -70,6 +71,7 @@ pub async fn core(args: &CoreArgs) -> Result<ExitCode, Box<dyn Error>> {
         console: false,
         memory: None,
         receiver: None,
+        sample_rate: None,
         step_sample_rate: args.engine.step_tracing_sample_rate,
     })?;
     let pair = args.tls_cert.as_deref().zip(args.tls_key.as_deref());

@@ -83,6 +83,9 @@ pub struct ServeArgs {
     /// Time for running requests to finish after SIGTERM, seconds.
     #[arg(long, default_value = "30", value_parser = seconds)]
     pub drain_timeout: Duration,
+    /// Share of the requests whose journey is traced, 0 to 1, whatever their headers say; without it a `traceparent` decides.
+    #[arg(long, value_name = "RATE")]
+    pub journey_tracing_sample_rate: Option<f64>,
     /// The engine.
     #[command(flatten)]
     pub engine: EngineArgs,

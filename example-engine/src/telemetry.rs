@@ -12,7 +12,7 @@ use journey_layer::opentelemetry::trace::{Span as _, Tracer, TracerProvider};
 use journey_layer::opentelemetry::{Context, KeyValue, propagation::TextMapPropagator};
 use journey_layer::opentelemetry_sdk::propagation::TraceContextPropagator;
 use journey_layer::opentelemetry_sdk::trace::SdkTracerProvider;
-use journey_layer::{BuildError, Carrier, Exporter, FlushError, Journey, JourneyStats, Protocol, tracing};
+use journey_layer::{BuildError, Carrier, Exporter, FlushError, Journey, JourneyStats, Protocol, Sampling, tracing};
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -40,6 +40,9 @@ pub struct Options<'a> {
     pub memory: Option<journey_layer::Memory>,
     /// Send them to this OTLP/HTTP receiver as well, whatever the environment says.
     pub receiver: Option<String>,
+    /// Share of the requests whose journey is traced, 0 to 1, whatever their headers say. Without one, the environment or a
+    /// client's `traceparent` decides.
+    pub sample_rate: Option<f64>,
     /// Share of scheduler steps that are traced, 0 to 1.
     pub step_sample_rate: f64,
 }
@@ -75,6 +78,9 @@ impl Telemetry {
             _ => EnvFilter::try_new(LOGS)?,
         };
         let mut builder = Journey::builder().step_sample_rate(options.step_sample_rate);
+        if let Some(rate) = options.sample_rate {
+            builder = builder.sampling(Sampling::Rate(rate));
+        }
         let from_environment = DESTINATIONS.iter().any(|name| env::var_os(name).is_some_and(|value| !value.is_empty()));
         let default_file = (!from_environment).then(|| Path::new(DEFAULT_FILE));
         let file = options.file.or(default_file);

@@ -28,8 +28,14 @@ const FIRST_TOKEN_ID: u32 = 10;
 
 /// Runs rounds until standard input ends.
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let telemetry =
-        Telemetry::start(Options { file: None, console: false, memory: None, receiver: None, step_sample_rate: 0.0 })?;
+    let telemetry = Telemetry::start(Options {
+        file: None,
+        console: false,
+        memory: None,
+        receiver: None,
+        sample_rate: None,
+        step_sample_rate: 0.0,
+    })?;
     let steps = Arc::new(Mutex::new(Vec::new()));
     let core = start_core(args, steps.clone())?;
     let runtime = tokio::runtime::Runtime::new()?;

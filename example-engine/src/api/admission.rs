@@ -71,8 +71,8 @@ pub(super) async fn require_key(
     Ok(next.run(request).await)
 }
 
-/// The right to wait for the core. Whoever gets none has not been accepted, and has no journey.
-pub(super) struct Admission(pub(super) OwnedSemaphorePermit);
+/// There is room for the request. Whoever finds none has not been accepted, and has no journey.
+pub(super) struct Admission;
 
 impl FromRequestParts<Arc<ApiState>> for Admission {
     type Rejection = ApiError;
@@ -81,10 +81,19 @@ impl FromRequestParts<Arc<ApiState>> for Admission {
         if state.lifecycle.is_draining() {
             return Err(ApiError::ShuttingDown);
         }
-        let limit = state.limits.max_waiting_requests;
-        let permit = state.waiting.clone().try_acquire_owned();
-        permit.map(Self).map_err(|_| ApiError::Overloaded { limit })
+        match state.waiting.available_permits() {
+            0 => Err(state.limits.overloaded()),
+            _ => Ok(Self),
+        }
     }
+}
+
+/// The right to wait for the core, for a request whose body is here: clients that send theirs slowly keep nobody out.
+///
+/// # Errors
+/// As many wait as may; they came in while the body did.
+pub(super) fn wait(state: &ApiState) -> Result<OwnedSemaphorePermit, ApiError> {
+    state.waiting.clone().try_acquire_owned().map_err(|_| state.limits.overloaded())
 }
 
 /// The ids of the requests that are being answered.

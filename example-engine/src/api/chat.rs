@@ -21,19 +21,19 @@ use super::submit::{Incoming, in_time, prepare};
 /// Answers a conversation.
 pub(super) async fn chat_completions(
     State(state): State<Arc<ApiState>>,
-    Admission(waiting): Admission,
+    _: Admission,
     Extension(RequestId(id)): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let incoming = Incoming::new(&state, Endpoint::Chat, format!("chatcmpl-{id}"), waiting);
+    let incoming = Incoming::new(&state, Endpoint::Chat, format!("chatcmpl-{id}"));
     answer(state, incoming, headers, body).await
 }
 
 /// The journey of a conversation. The span outlives this function: its response's body takes it along.
 #[journey_span(
     scope = "vllm.api",
-    request_id = incoming.id.as_str(),
+    request_id = incoming.id(),
     headers = &headers,
     fields(http.route = "/v1/chat/completions")
 )]
@@ -46,7 +46,7 @@ async fn answer(
     let journeys = vec![RequestJourney::arrived(Span::current())];
     let prepared = in_time(&state, incoming.deadline, prepare(&state, Endpoint::Chat, &headers, body)).await;
     let result = match incoming.timer.note(prepared) {
-        Ok(request) => respond(state, incoming, &request, &journeys).await,
+        Ok(request) => respond(state, incoming, request, &journeys).await,
         Err(error) => Err(error),
     };
     conclude(journeys, result)

@@ -23,22 +23,22 @@ use super::submit::{Incoming, in_time, prepare};
 /// refused as its duplicate. They are siblings in one trace, all of them sampled or none.
 pub(super) async fn completions(
     State(state): State<Arc<ApiState>>,
-    Admission(waiting): Admission,
+    _: Admission,
     Extension(RequestId(id)): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let incoming = Incoming::new(&state, Endpoint::Completions, format!("cmpl-{id}"), waiting);
+    let mut incoming = Incoming::new(&state, Endpoint::Completions, format!("cmpl-{id}"));
     let first = journey_span!(
         scope = "vllm.api",
-        request_id = incoming.id.as_str(),
+        request_id = incoming.id(),
         headers = &headers,
         fields(http.route = "/v1/completions")
     );
-    let another = |prompt| {
+    let another = |id: &str| {
         journey_span!(
             scope = "vllm.api",
-            request_id = incoming.journey_id(prompt),
+            request_id = id,
             headers = &headers,
             sibling = &first,
             fields(http.route = "/v1/completions")
@@ -48,8 +48,9 @@ pub(super) async fn completions(
     let prepared = in_time(&state, incoming.deadline, prepare(&state, Endpoint::Completions, &headers, body)).await;
     let result = match incoming.timer.note(prepared) {
         Ok(request) => {
-            journeys.extend((1..request.prompts.len()).map(|prompt| RequestJourney::arrived(another(prompt))));
-            respond(state, incoming, &request, &journeys).await
+            let others = (1..request.prompts.len()).map(|_| another(incoming.another_id(&state)));
+            journeys.extend(others.map(RequestJourney::arrived));
+            respond(state, incoming, request, &journeys).await
         }
         Err(error) => Err(error),
     };

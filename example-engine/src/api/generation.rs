@@ -43,14 +43,13 @@ pub(super) struct Generation {
     /// Held until the first output: the request no longer waits then.
     waiting: Option<OwnedSemaphorePermit>,
     timer: RequestTimer,
-    /// Held until the end.
-    _id: LiveId,
+    /// One for each prompt, held until the end.
+    ids: Vec<LiveId>,
 }
 
 /// What one prompt's journey still has to be told.
 struct PromptProgress {
     span: Span,
-    request_id: String,
     carrier: Carrier,
     prompt_tokens: u64,
     completion_tokens: u64,
@@ -67,8 +66,8 @@ struct Sequence {
 
 impl Generation {
     /// No sequence yet.
-    pub(super) fn new(state: Arc<ApiState>, incoming: Incoming) -> Self {
-        let Incoming { id, waiting, deadline, timer, .. } = incoming;
+    pub(super) fn new(state: Arc<ApiState>, incoming: Incoming, waiting: OwnedSemaphorePermit) -> Self {
+        let Incoming { ids, deadline, timer, .. } = incoming;
         Self {
             state,
             prompts: Vec::new(),
@@ -78,22 +77,15 @@ impl Generation {
             deadline,
             waiting: Some(waiting),
             timer,
-            _id: id,
+            ids,
         }
     }
 
     /// The next prompt; the sequences that are added after it are its own.
-    pub(super) fn add_prompt(&mut self, span: Span, request_id: String, carrier: Carrier, prompt_tokens: usize) {
+    pub(super) fn add_prompt(&mut self, span: Span, carrier: Carrier, prompt_tokens: usize) {
         let prompt_tokens = prompt_tokens as u64;
-        let progress = PromptProgress {
-            span,
-            request_id,
-            carrier,
-            prompt_tokens,
-            completion_tokens: 0,
-            responded: false,
-            unfinished: 0,
-        };
+        let progress =
+            PromptProgress { span, carrier, prompt_tokens, completion_tokens: 0, responded: false, unfinished: 0 };
         self.prompts.push(progress);
     }
 
@@ -177,7 +169,7 @@ impl Generation {
             prompt.unfinished -= 1;
             self.timer.finished(reason);
             if prompt.unfinished == 0 {
-                prompt.finished(&self.state);
+                prompt.finished(&self.state, self.ids[sequence.prompt].as_str());
             }
             if self.unfinished == 0 {
                 self.timer.answered();
@@ -202,9 +194,9 @@ impl Generation {
 }
 
 impl PromptProgress {
-    fn finished(&self, state: &ApiState) {
+    fn finished(&self, state: &ApiState, request_id: &str) {
         if let Some(do_tracing) = &state.do_tracing {
-            do_tracing.replay(&self.request_id, &self.carrier, self.completion_tokens);
+            do_tracing.replay(request_id, &self.carrier, self.completion_tokens);
         }
     }
 }

@@ -24,6 +24,9 @@ type Label = [(&'static str, &'static str); 1];
 /// Reads the journeys' ledger; without journey tracing there is none.
 pub type LedgerReader = Box<dyn Fn() -> JourneyStats + Send + Sync>;
 
+/// Counts the requests that wait for their first output.
+pub(super) type NumWaiting = Box<dyn Fn() -> usize + Send + Sync>;
+
 /// The server's metrics.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -44,7 +47,7 @@ struct Requests {
 
 impl Metrics {
     /// Metrics of a server that works through `backend`.
-    pub(super) fn new(backend: Backend, ledger: Option<LedgerReader>) -> Self {
+    pub(super) fn new(backend: Backend, num_waiting: NumWaiting, ledger: Option<LedgerReader>) -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 18));
         let requests = Requests {
             time_to_first_token: seconds(),
@@ -74,7 +77,7 @@ impl Metrics {
         registry.register(vllm("request_aborted"), "Requests that ended early", requests.aborted.clone());
         let ids_truncated = Counter::default();
         registry.register("request_ids_truncated", "Request ids of clients that were cut", ids_truncated.clone());
-        registry.register_collector(Box::new(EngineMetrics { backend }));
+        registry.register_collector(Box::new(EngineMetrics { backend, num_waiting }));
         if let Some(ledger) = ledger {
             registry.register_collector(Box::new(LedgerMetrics { ledger }));
         }
@@ -167,9 +170,15 @@ impl Drop for RequestTimer {
     }
 }
 
-#[derive(Debug)]
 struct EngineMetrics {
     backend: Backend,
+    num_waiting: NumWaiting,
+}
+
+impl std::fmt::Debug for EngineMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineMetrics").field("backend", &self.backend).finish_non_exhaustive()
+    }
 }
 
 impl Collector for EngineMetrics {
@@ -190,6 +199,9 @@ impl Collector for EngineMetrics {
             let metric = encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)?;
         }
+        let help = "Requests that wait for their first output; --max-waiting-requests may";
+        let metric = encoder.encode_descriptor("requests_waiting", help, None, MetricType::Gauge)?;
+        ConstGauge::new((self.num_waiting)() as f64).encode(metric)?;
         let counters = [
             ("prompt_tokens", "Prompt tokens taken in", stats.prompt_tokens),
             ("generation_tokens", "Tokens generated", stats.generation_tokens),

@@ -92,6 +92,10 @@ pub struct Limits {
 }
 
 impl Limits {
+    fn overloaded(&self) -> ApiError {
+        ApiError::Overloaded { limit: self.max_waiting_requests }
+    }
+
     fn timeout(&self) -> ApiError {
         ApiError::Timeout { seconds: self.request_timeout.as_secs_f64() }
     }
@@ -117,14 +121,18 @@ pub struct ApiState {
 impl ApiState {
     /// An API that takes requests from now on.
     pub fn new(config: ApiConfig) -> Arc<Self> {
+        let max_waiting = config.limits.max_waiting_requests;
+        let waiting = Arc::new(Semaphore::new(max_waiting));
+        let (gate, backend) = (waiting.clone(), config.backend.clone());
+        let num_waiting = Box::new(move || max_waiting - gate.available_permits());
         Arc::new(Self {
-            metrics: Metrics::new(config.backend.clone(), config.ledger),
+            metrics: Metrics::new(backend, num_waiting, config.ledger),
             backend: config.backend,
             tokenizer: config.tokenizer,
             template: config.template,
             model: config.model,
             created: unix_seconds(),
-            waiting: Arc::new(Semaphore::new(config.limits.max_waiting_requests)),
+            waiting,
             live_ids: Arc::default(),
             limits: config.limits,
             api_key: config.api_key,

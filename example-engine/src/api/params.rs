@@ -11,6 +11,8 @@ const MAX_STOP_BYTES: usize = 1024;
 const MAX_PROMPTS: usize = 64;
 /// Sequences for each prompt at most.
 const MAX_N: u32 = 64;
+/// Sequences of one request at most: the core takes all of them or none, and more than may wait there it could never take.
+const MAX_SEQUENCES: usize = 256;
 /// `max_tokens` of a completion that gives none (OpenAI's default).
 const DEFAULT_MAX_TOKENS: u32 = 16;
 
@@ -130,13 +132,19 @@ pub(super) fn validate(endpoint: Endpoint, body: RequestBody) -> Result<Validate
     if let MaxTokens::Asked(0, field) = max_tokens {
         return Err(ApiError::invalid(field, format!("`{field}` is 0; it must be at least 1")));
     }
+    let prompts = prompts(endpoint, body.prompt, body.messages)?;
+    if prompts.len() * n as usize > MAX_SEQUENCES {
+        let message =
+            format!("`n` is {n} for each of {} prompts; a request may have {MAX_SEQUENCES} sequences", prompts.len());
+        return Err(ApiError::invalid("n", message));
+    }
     let stream = body.stream.unwrap_or(false);
     if body.stream_options.is_some() && !stream {
         return Err(ApiError::invalid("stream_options", "`stream_options` needs `stream: true`"));
     }
     Ok(Validated {
         model: body.model,
-        prompts: prompts(endpoint, body.prompt, body.messages)?,
+        prompts,
         n,
         max_tokens,
         temperature: within("temperature", body.temperature.unwrap_or(1.0), 0.0, 2.0)?,
@@ -266,6 +274,7 @@ mod tests {
             (r#"{"prompt": "a", "max_tokens": 1, "max_completion_tokens": 0}"#, "max_completion_tokens"),
             (r#"{"prompt": "a", "n": 0}"#, "n"),
             (r#"{"prompt": "a", "n": 1000}"#, "n"),
+            (r#"{"prompt": ["a", "b", "c", "d", "e"], "n": 64}"#, "n"),
             (r#"{"prompt": "a", "n": 2, "best_of": 3}"#, "best_of"),
             (r#"{"prompt": "a", "stop": ["x", ""]}"#, "stop"),
             (r#"{"prompt": "a", "stop": 1}"#, "stop"),

@@ -32,16 +32,17 @@ struct Head {
 pub(super) async fn respond(
     state: Arc<ApiState>,
     incoming: Incoming,
-    request: &Prepared,
+    request: Prepared,
     journeys: &[RequestJourney],
 ) -> Result<Response, ApiError> {
-    let (id, model) = (incoming.id.as_str().to_owned(), state.model.name.clone());
+    let (id, model) = (incoming.id().to_owned(), state.model.name.clone());
     let head = Head { endpoint: incoming.endpoint, id, created: unix_seconds(), model };
-    let taken = in_time(&state, incoming.deadline, submit(&state, &incoming, request, journeys)).await;
+    let taken = in_time(&state, incoming.deadline, submit(&state, &incoming, &request, journeys)).await;
     let taken = incoming.timer.note(taken)?;
+    let (stream, include_usage) = (request.asked.stream, request.asked.include_usage);
     let generation = generation(state, incoming, request, journeys, taken);
-    match request.asked.stream {
-        true => Ok(streamed(head, generation, request.asked.include_usage)),
+    match stream {
+        true => Ok(streamed(head, generation, include_usage)),
         false => whole(head, generation).await,
     }
 }
@@ -49,18 +50,16 @@ pub(super) async fn respond(
 fn generation(
     state: Arc<ApiState>,
     incoming: Incoming,
-    request: &Prepared,
+    request: Prepared,
     journeys: &[RequestJourney],
     taken: Vec<Taken>,
 ) -> Generation {
-    let ids: Vec<_> = (0..journeys.len()).map(|at| incoming.journey_id(at)).collect();
-    let mut generation = Generation::new(state.clone(), incoming);
-    for (((prompt, journey), Taken { carrier, sequences }), id) in
-        request.prompts.iter().zip(journeys).zip(taken).zip(ids)
-    {
-        generation.add_prompt(journey.span(), id, carrier, prompt.token_ids.len());
+    let Prepared { asked, prompts, waiting } = request;
+    let mut generation = Generation::new(state.clone(), incoming, waiting);
+    for ((prompt, journey), Taken { carrier, sequences }) in prompts.iter().zip(journeys).zip(taken) {
+        generation.add_prompt(journey.span(), carrier, prompt.token_ids.len());
         for outputs in sequences {
-            let stop = request.asked.stop.clone();
+            let stop = asked.stop.clone();
             generation.add_sequence(outputs, OutputProcessor::new(&state.tokenizer, &prompt.token_ids, stop));
         }
     }

@@ -10,7 +10,7 @@ use journey_layer::Carrier;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::ApiState;
-use super::admission::LiveId;
+use super::admission::{LiveId, wait};
 use super::backend::Outputs;
 use super::error::ApiError;
 use super::journey::RequestJourney;
@@ -25,10 +25,8 @@ const ENCODE_INLINE: usize = 8 * 1024;
 pub(super) struct Incoming {
     /// What it asks for.
     pub endpoint: Endpoint,
-    /// `cmpl-..` or `chatcmpl-..`.
-    pub id: LiveId,
-    /// The right to wait for the core.
-    pub waiting: OwnedSemaphorePermit,
+    /// `cmpl-..` or `chatcmpl-..`; further prompts have one of their own each.
+    pub ids: Vec<LiveId>,
     /// When it must be answered.
     pub deadline: Instant,
     /// Its times.
@@ -42,6 +40,8 @@ pub(super) struct Prepared {
     pub asked: Validated,
     /// One for each journey.
     pub prompts: Vec<EncodedPrompt>,
+    /// The right to wait for the core.
+    pub waiting: OwnedSemaphorePermit,
 }
 
 /// A prompt after the tokenizer.
@@ -55,17 +55,21 @@ pub(super) struct EncodedPrompt {
 
 impl Incoming {
     /// A request that arrives now.
-    pub(super) fn new(state: &ApiState, endpoint: Endpoint, id: String, waiting: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(state: &ApiState, endpoint: Endpoint, id: String) -> Self {
         let deadline = Instant::now() + state.limits.request_timeout;
-        Self { endpoint, id: state.live_ids.take(id), waiting, deadline, timer: state.metrics.arrived() }
+        Self { endpoint, ids: vec![state.live_ids.take(id)], deadline, timer: state.metrics.arrived() }
     }
 
-    /// The `gen_ai.request.id` of a prompt's journey.
-    pub(super) fn journey_id(&self, prompt: usize) -> String {
-        match prompt {
-            0 => self.id.as_str().to_owned(),
-            _ => format!("{}-{prompt}", self.id.as_str()),
-        }
+    /// The id towards the client, and the `gen_ai.request.id` of the first prompt's journey.
+    pub(super) fn id(&self) -> &str {
+        self.ids[0].as_str()
+    }
+
+    /// The `gen_ai.request.id` of another prompt's journey.
+    pub(super) fn another_id(&mut self, state: &ApiState) -> &str {
+        let id = state.live_ids.take(format!("{}-{}", self.id(), self.ids.len()));
+        self.ids.push(id);
+        self.ids[self.ids.len() - 1].as_str()
     }
 
     /// The id of a sequence in the core, as the Python engine forms it. The random end keeps it unique among the core's
@@ -76,7 +80,7 @@ impl Incoming {
             Endpoint::Completions => format!("-{prompt}"),
             Endpoint::Chat => String::new(),
         };
-        format!("{child}{}{prompt}-{:08x}", self.id.as_str(), rand::random::<u32>())
+        format!("{child}{}{prompt}-{:08x}", self.id(), rand::random::<u32>())
     }
 }
 
@@ -107,7 +111,9 @@ pub(super) async fn prepare(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Prepared, ApiError> {
-    let asked = validate(endpoint, parse(&read(state, headers, body).await?)?)?;
+    let bytes = read(state, headers, body).await?;
+    let waiting = wait(state)?;
+    let asked = validate(endpoint, parse(&bytes)?)?;
     if let Some(model) = asked.model.as_ref().filter(|model| **model != state.model.name) {
         return Err(ApiError::ModelNotFound { asked: model.clone(), served: state.model.name.clone() });
     }
@@ -116,7 +122,7 @@ pub(super) async fn prepare(
         let (field, token_ids) = encode(state, prompt).await?;
         prompts.push(EncodedPrompt { max_tokens: max_tokens(state, field, &asked, token_ids.len())?, token_ids });
     }
-    Ok(Prepared { asked, prompts })
+    Ok(Prepared { asked, prompts, waiting })
 }
 
 /// What the core has taken of one prompt.

@@ -45,6 +45,7 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
         console: !args.quiet,
         memory: Some(memory.clone()),
         receiver: view.as_ref().map(|view| view.receiver.clone()),
+        sample_rate: None,
         step_sample_rate: args.engine.step_tracing_sample_rate,
     })?;
     let front = Front::load(&args.engine, None)?;

@@ -269,6 +269,38 @@ async fn a_slow_body_is_refused_and_its_journey_says_so() {
 }
 
 #[tokio::test]
+async fn slow_bodies_do_not_take_the_places_of_those_who_wait() {
+    let mut setup = Setup::default();
+    setup.limits.max_waiting_requests = 1;
+    let server = setup.start().await;
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let mut stream = connect(&server).await;
+        stream.write_all(&post("content-length: 60000\r\n", "{")).await.expect("a written head");
+        slow.push(stream);
+    }
+    until("all have arrived", || server.capture.stats().spans.started == 20).await;
+    assert_eq!(server.ask(COMPLETIONS, &json!({"prompt": "abc", "max_tokens": 2})).await.0, 200);
+    // A body that comes whole when the place is taken is told so, and its journey says why.
+    server.gate.allow(0);
+    let waiting = tokio::spawn(server.ask(COMPLETIONS, &json!({"prompt": "abc", "max_tokens": 2})));
+    server.until_metric("requests_waiting", "1.0").await;
+    let mut late = slow.pop().expect("one of them");
+    late.write_all(&vec![b' '; 59_999]).await.expect("a written body");
+    let mut status = [0; 12];
+    late.read_exact(&mut status).await.expect("an answer");
+    assert_eq!(&status, b"HTTP/1.1 429");
+    server.gate.release();
+    assert_eq!(waiting.await.expect("no panic").0, 200);
+    drop((slow, late));
+    let spans = server.journeys().await;
+    let reasons = spans.iter().filter(|span| span.event_names().contains(&"api.ABORTED")).map(abort_reason);
+    let mut reasons: Vec<_> = reasons.collect();
+    reasons.sort();
+    assert_eq!((reasons.remove(0).as_str(), reasons), ("cancelled", vec!["client_disconnect".to_owned(); 19]));
+}
+
+#[tokio::test]
 async fn a_client_that_reads_nothing_is_broken_off() {
     let server = impatient().await;
     let socket = TcpSocket::new_v4().expect("a socket");

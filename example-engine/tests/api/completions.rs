@@ -189,6 +189,29 @@ async fn each_prompt_is_a_journey_of_its_own() {
 }
 
 #[tokio::test]
+async fn the_id_of_a_further_prompt_is_nobody_elses() {
+    let server = serve().await;
+    server.gate.allow(0);
+    let several = json!({"prompt": ["a", "b"], "max_tokens": 1});
+    let one = json!({"prompt": "c", "max_tokens": 1});
+    let first = tokio::spawn(server.post(COMPLETIONS, &several).header("x-request-id", "x").send());
+    until("both prompts are there", || server.capture.stats().spans.started >= 2).await;
+    let second = tokio::spawn(server.post(COMPLETIONS, &one).header("x-request-id", "x-1").send());
+    server.until_metric("requests_waiting", "2.0").await;
+    server.gate.release();
+    for answer in [first, second] {
+        assert_eq!(answer.await.expect("no panic").expect("an answer").status().as_u16(), 200);
+    }
+    let spans = server.journeys().await;
+    let requests = spans.iter().filter(|span| span.name == "llm_request");
+    let mut ids: Vec<_> = requests.map(|span| text(span, "gen_ai.request.id")).collect();
+    ids.sort();
+    assert_eq!((ids.len(), ids[0].as_str(), ids[1].as_str()), (3, "cmpl-x", "cmpl-x-1"));
+    assert!(ids[2].starts_with("cmpl-x-1-"), "{ids:?}");
+    assert_eq!(server.capture.stats().spans.rejected(), 0);
+}
+
+#[tokio::test]
 async fn the_prompts_of_one_request_are_sampled_alike() {
     let server = Setup { sample_rate: 0.5, ..Setup::default() }.start().await;
     let body = json!({"prompt": ["a", "bc", "def"], "max_tokens": 2});

@@ -1,9 +1,11 @@
 //! Real processes: `serve`, `core`, `demo` and `bench`, their signals, and the traces they leave.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::support::processes::{FileSpan, Workspace, engine, read_spans, run};
+use crate::support::processes::{FileSpan, Process, Workspace, engine, read_spans, run};
+use crate::support::until;
 use serde_json::{Value, json};
 
 const COMPLETIONS: &str = "/v1/completions";
@@ -53,11 +55,26 @@ async fn serve_writes_its_journeys_and_ends_with_0_at_sigterm() {
 }
 
 #[tokio::test]
+async fn under_a_rate_no_header_forces_a_journey() {
+    let workspace = Workspace::new();
+    let server = workspace.start("serve", "0", &["--journey-tracing-sample-rate", "0"]);
+    let sampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = post(&server.url, &json!({"prompt": "a", "max_tokens": 2})).header("traceparent", sampled);
+    assert_eq!(request.header("x-vllm-journey-sampled", "1").send().await.expect("an answer").status().as_u16(), 200);
+    server.terminate();
+    assert_eq!(server.exit_code(), Some(0));
+    assert_eq!(read_spans(&workspace.journeys).len(), 0);
+}
+
+#[tokio::test]
 async fn traces_join_across_processes_and_survive_the_death_of_a_core() {
     let workspace = Workspace::new();
     let cores = [workspace.start("core", "0", &[]), workspace.start("core", "0", &[])];
     let urls: Vec<_> = cores.iter().map(|core| core.url.clone()).collect();
-    let server = workspace.start("serve", "0", &["--core", &urls[0], "--core", &urls[1]]);
+    let log = workspace.dir.path().join("log");
+    let mut command = workspace.command("serve", "0", &["--core", &urls[0], "--core", &urls[1]]);
+    let server = Process::spawn(command.stderr(File::create(&log).expect("a file")));
+    let ups = || std::fs::read_to_string(&log).expect("a log").matches(" is up").count();
     let up = async || {
         for _ in 0..500 {
             if post(&server.url, &json!({"prompt": "a", "max_tokens": 1}))
@@ -71,7 +88,7 @@ async fn traces_join_across_processes_and_survive_the_death_of_a_core() {
         }
         panic!("no core came up");
     };
-    up().await;
+    until("both cores are up", || ups() == 2).await;
     // Least loaded: three sequences cannot all go to one core.
     let body = json!({"prompt": "a", "max_tokens": 200, "ignore_eos": true, "n": 4, "stream": true});
     let mut stream = post(&server.url, &body).send().await.expect("an answer");
@@ -157,6 +174,7 @@ fn what_cannot_start_says_why() {
         (vec!["--model", &workspace.model, "--host", "no.such.host.invalid"], "no.such.host.invalid"),
         (vec!["--model", &workspace.model, "--core", "not a url"], "not a url"),
         (vec!["--model", &workspace.model, "--step-tracing-sample-rate", "2"], "rate"),
+        (vec!["--model", &workspace.model, "--journey-tracing-sample-rate", "2"], "rate"),
     ] {
         let journeys = workspace.journeys.display().to_string();
         let output = run(&[&args[..], &["--port", "0", "--journeys", &journeys]].concat());

@@ -100,7 +100,7 @@ async fn a_core_that_dies_fails_its_requests_alone_and_is_taken_back() {
     until("it is taken back", || server.pool().num_up() == 2).await;
     let (status, _) = server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 3, "n": 2})).await;
     assert_eq!(status, 200);
-    until("it has served", || returned.core.stats().finished_length == 1).await;
+    until("it has served", || returned.core.stats().finished_length >= 1).await;
     let spans = server.journeys().await;
     let requests = || spans.iter().filter(|span| span.name == "llm_request");
     let aborted: Vec<_> = requests().filter(|span| span.event_names().contains(&"api.ABORTED")).collect();
@@ -116,19 +116,24 @@ async fn a_sequence_that_is_lost_on_the_way_back_is_done_elsewhere_and_both_tell
     let server = Setup::default().start_at(&[line.url.clone(), near.url()], &near, capture).await;
     far.gate.allow(0);
     line.lose_answers();
-    let answer = tokio::spawn(server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 3})));
+    let answer = tokio::spawn(server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 500})));
     // The far core holds it in its step; that it has taken it is what the API does not hear.
     until("the far core has taken it", || server.capture.stats().spans.live == 2).await;
     line.cut();
     assert_eq!(answer.await.expect("no panic").0, 200);
+    // Step by step: it might be done before it hears that nobody listens any more.
+    until("the far core has heard it", || {
+        far.gate.allow(1);
+        far.core.stats().finished_abort == 1
+    })
+    .await;
     far.gate.release();
     let (request, cores) = server.journey().await;
     assert_eq!(request.event_names().last(), Some(&"api.DEPARTED"));
     let mut ends: Vec<_> = cores.iter().map(finish_status).collect();
     ends.sort();
-    assert_eq!(ends, ["aborted", "length"]);
+    assert_eq!(ends, ["aborted", "length"], "{cores:?}");
     assert_ne!(text(&cores[0], "gen_ai.request.id"), text(&cores[1], "gen_ai.request.id"), "two sequences");
-    assert_eq!(far.core.stats().finished_abort, 1);
 }
 
 #[tokio::test]

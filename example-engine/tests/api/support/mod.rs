@@ -21,6 +21,9 @@ use serde_json::Value;
 
 pub use runner::{EOS, Gate, SCRIPT, ScriptedRunner, tokenizer};
 
+/// Longer than anything takes that does happen.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What a test may change about its server.
 pub struct Setup {
     pub engine: EngineConfig,
@@ -196,6 +199,20 @@ impl TestServer {
         (request, cores)
     }
 
+    /// Waits until `/metrics` has a line of this name and value.
+    pub async fn until_metric(&self, name: &str, value: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let response = self.http.get(format!("{}/metrics", self.url)).send().await.expect("an answer");
+            let text = response.text().await.expect("a whole text");
+            if text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.trim() == value)) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "timed out: {name} {value}\n{text}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Whether no sequence and no block is held.
     pub async fn assert_core_is_idle(&self) {
         until("the core is idle", || {
@@ -209,7 +226,7 @@ impl TestServer {
 /// Waits for a condition that other threads bring about.
 #[track_caller]
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     async move {
         while !condition() {
             assert!(Instant::now() < deadline, "timed out: {what}");

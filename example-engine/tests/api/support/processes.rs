@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::checkpoint;
+use super::{PATIENCE, checkpoint};
 
 /// The binary, in an environment that says nothing about OpenTelemetry.
 pub fn engine(args: &[&str]) -> Command {
@@ -72,7 +72,7 @@ impl Process {
 
     /// Waits for its end; the exit code.
     pub fn exit_code(mut self) -> Option<i32> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("a process") {
                 return status.code();
@@ -108,9 +108,14 @@ impl Workspace {
     }
 
     pub fn start(&self, command: &str, port: &str, more: &[&str]) -> Process {
+        Process::spawn(&mut self.command(command, port, more))
+    }
+
+    /// What [`start`](Self::start) starts.
+    pub fn command(&self, command: &str, port: &str, more: &[&str]) -> Command {
         let journeys = self.journeys.display().to_string();
         let args = [command, "--model", &self.model, "--device", "cpu", "--port", port, "--journeys", &journeys];
-        Process::start(&[&args[..], more].concat())
+        engine(&[&args[..], more].concat())
     }
 }
 
