@@ -112,7 +112,8 @@ impl LayerState {
                 (Some(parent), None, Some(Box::new((Reason::Nested, Some(original)))))
             }
             (None, None) => match active_context(source) {
-                Some(parent) => {
+                Some(active) => {
+                    let parent = propagation::adopt(active, &self.core.stats);
                     let duplicate = self.handed_off(&parent, false);
                     (Some(parent), None, duplicate)
                 }

@@ -80,6 +80,21 @@ pub(crate) fn extract(source: &dyn Headers, trusted: bool, stats: &Stats) -> Rem
     Remote { parent: Some(SpanContext::new(trace_id, span_id, flags, true, state)), sampled, from_journey }
 }
 
+/// An active OpenTelemetry context as a parent: its trace state came from outside as well, past [`extract`], and is held to
+/// the same bounds.
+pub(crate) fn adopt(active: SpanContext, stats: &Stats) -> SpanContext {
+    if *active.trace_state() == TraceState::NONE {
+        return active;
+    }
+    let mut list = Members::default();
+    list.take_all(&active.trace_state().header());
+    let (state, ours) = list.keep(stats);
+    if ours.is_some() {
+        stats.span(Reason::ForgedHeader);
+    }
+    SpanContext::new(active.trace_id(), active.span_id(), active.trace_flags(), active.is_remote(), state)
+}
+
 /// The carrier of a sampled `llm_request`.
 fn inject(context: &SpanContext) -> Carrier {
     // Not inserted into the trace state, which would push the last of 32 members out: the core takes it off again.
@@ -129,27 +144,14 @@ fn hex(digits: &[u8]) -> Option<u128> {
     })
 }
 
-/// All `tracestate` headers as one list, without the journey member; whether that says that the parent is an
-/// `llm_request`, where it is there. A list that is not valid is none, and counted; of one that is too long, what is kept
-/// is counted as truncated.
+/// All `tracestate` headers as one list, as [`Members::keep`] keeps it.
 fn tracestate(source: &dyn Headers, stats: &Stats) -> (TraceState, Option<bool>) {
     let mut list = Members::default();
     source.for_each(carrier::TRACESTATE, &mut |value| match str::from_utf8(value) {
-        Ok(text) => text.split(',').for_each(|member| list.take(member.trim_matches([' ', '\t']))),
+        Ok(text) => list.take_all(text),
         Err(_) => list.invalid = true,
     });
-    let ours = list.ours;
-    if list.others.is_empty() && !list.invalid {
-        return (TraceState::NONE, ours);
-    }
-    if list.cut_to(MAX_TRACESTATE) {
-        stats.span(Reason::Truncated);
-    }
-    let state = if list.invalid { None } else { TraceState::from_key_value(list.others).ok() };
-    if state.is_none() {
-        stats.span(Reason::InvalidTracestate);
-    }
-    (state.unwrap_or(TraceState::NONE), ours)
+    list.keep(stats)
 }
 
 /// The members of a `tracestate`. However long the headers are, it holds what a valid list may have at most.
@@ -162,6 +164,26 @@ struct Members {
 }
 
 impl Members {
+    fn take_all(&mut self, list: &str) {
+        list.split(',').for_each(|member| self.take(member.trim_matches([' ', '\t'])));
+    }
+
+    /// The list without the journey member; whether that says that the parent is an `llm_request`, where it is there. A list
+    /// that is not valid is none, and counted; of one that is too long, what is kept is counted as truncated.
+    fn keep(mut self, stats: &Stats) -> (TraceState, Option<bool>) {
+        if self.others.is_empty() && !self.invalid {
+            return (TraceState::NONE, self.ours);
+        }
+        if self.cut_to(MAX_TRACESTATE) {
+            stats.span(Reason::Truncated);
+        }
+        let state = if self.invalid { None } else { TraceState::from_key_value(self.others).ok() };
+        if state.is_none() {
+            stats.span(Reason::InvalidTracestate);
+        }
+        (state.unwrap_or(TraceState::NONE), self.ours)
+    }
+
     fn take(&mut self, member: &str) {
         // The list may have empty members.
         if self.invalid || member.is_empty() {

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use journey_layer::testing::{self, Capture};
 use journey_layer::{Journey, Reason, Sampling, handoff, macros::*};
+use opentelemetry::Context;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -69,6 +72,25 @@ fn a_client_cannot_forge_a_handoff() {
     assert_eq!(request.trace_state, "rojo=1");
     assert_eq!(capture.stats().spans.rejected(), 0, "a request is not refused for what its client claims");
     assert_eq!(capture.stats().noted[&Reason::ForgedHeader], 1);
+    assert_balanced(&capture);
+}
+
+#[test]
+fn what_a_propagator_made_of_the_headers_is_held_to_the_same_bounds() {
+    let capture = testing::capture();
+    let state = (0..32).map(|i| format!("k{i}={}", "x".repeat(200))).collect::<Vec<_>>().join(",");
+    let traceparent = format!("00-{TRACE}-b7ad6b7169203331-01");
+    let headers = headers(&[("traceparent", &traceparent), ("tracestate", &format!("journey=llm_request,{state}"))]);
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &headers);
+    {
+        let _active = context.attach();
+        drop(journey_span!(scope = "vllm.api"));
+    }
+    let request = capture.span("llm_request");
+    assert_eq!((request.trace_id.to_string().as_str(), request.trace_state.len() <= 512), (TRACE, true));
+    assert!(request.trace_state.contains("k0=") && !request.trace_state.contains("journey"), "{}", request.trace_state);
+    let stats = capture.stats();
+    assert_eq!((stats.noted[&Reason::Truncated], stats.noted[&Reason::ForgedHeader]), (1, 1));
     assert_balanced(&capture);
 }
 
