@@ -18,6 +18,7 @@ use crate::clock;
 use crate::core::Core;
 use crate::duplicates::{Duplicates, Origin};
 use crate::error::FlushError;
+use crate::export::raw;
 use crate::export::sink::{ExportSink, Tick};
 use crate::sink::Sink;
 use crate::stats::{Count, Reason, Stats};
@@ -40,6 +41,8 @@ pub(crate) struct Guard {
     pub(crate) sink: Arc<ExportSink>,
     pub(crate) stats: Arc<Stats>,
     pub(crate) warnings: Arc<dyn Tick>,
+    /// Bytes of a text that are kept.
+    pub(crate) max_value_length: usize,
     /// Processors of the user, which see spans begin; they see them end on the export thread.
     pub(crate) processors: Vec<Arc<dyn SpanProcessor>>,
     /// What was warned of: reason, scope and name.
@@ -90,11 +93,17 @@ impl SpanProcessor for Guard {
         self.processors.iter().for_each(|processor| processor.on_start(span, context));
     }
 
-    fn on_end(&self, span: SpanData) {
+    fn on_end(&self, mut span: SpanData) {
         let count = Count { spans: 1, events: span.events.len() as u64 };
         self.stats.started(count);
         match classify(&span).and_then(|name| self.rules.end(name, &span)) {
-            Ok(()) => self.sink.submit_raw(span),
+            Ok(()) => {
+                let num_cut = raw::cut(&mut span, self.max_value_length);
+                if num_cut > 0 {
+                    self.stats.count(Reason::Truncated, Count { spans: num_cut, events: 0 });
+                }
+                self.sink.submit_raw(span);
+            }
             Err(reason) => {
                 self.stats.count(reason, count);
                 self.warn(reason, &span);

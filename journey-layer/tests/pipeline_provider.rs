@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use journey_layer::macros::*;
-use journey_layer::opentelemetry::trace::{Span as _, Tracer, TracerProvider};
-use journey_layer::opentelemetry::{Context, KeyValue};
+use journey_layer::opentelemetry::trace::{Span as _, Status, Tracer, TracerProvider};
+use journey_layer::opentelemetry::{Context, KeyValue, StringValue, Value};
 use journey_layer::opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use journey_layer::opentelemetry_sdk::trace::{
     BatchSpanProcessor, InMemorySpanExporter, Span, SpanData, SpanExporter, SpanProcessor,
@@ -177,6 +177,49 @@ fn the_guard_lets_only_spans_of_the_schema_leave_the_provider() {
     assert_eq!((stats.spans.rejected[&Reason::UnknownScope], stats.spans.rejected[&Reason::UnknownSpan]), (2, 2));
     assert_eq!((stats.events.rejected[&Reason::UnknownScope], stats.events.exported), (2, 1));
     assert!(stats.balances(), "{stats}");
+}
+
+#[test]
+fn texts_that_are_given_to_the_opentelemetry_api_are_bounded_as_well() {
+    let exporter = InMemorySpanExporter::default();
+    let journey = builder().max_value_length(100).exporter(Exporter::new(exporter.clone())).build().unwrap();
+    let long = "é".repeat(1 << 20);
+    let mut span = journey.tracer_provider().tracer("vllm.api").start("llm_request");
+    span.set_attribute(KeyValue::new("text", long.clone()));
+    span.set_attribute(KeyValue::new(
+        "texts",
+        Value::Array(vec![StringValue::from(long.clone()), "short".into()].into()),
+    ));
+    span.add_event(long.clone(), vec![KeyValue::new("text", long.clone())]);
+    span.set_status(Status::error(long));
+    span.end();
+    journey.flush(SECOND).unwrap();
+    let spans = exporter.get_finished_spans().unwrap();
+    let short = "é".repeat(50);
+    assert_eq!(spans[0].attributes[0].value.as_str(), short);
+    assert_eq!(spans[0].attributes[1].value.to_string(), format!(r#"["{short}","short"]"#));
+    assert_eq!((&*spans[0].events[0].name, &*spans[0].events[0].attributes[0].value.as_str()), (&*short, &*short));
+    assert_eq!(spans[0].status, Status::error(short));
+    assert_eq!(journey.stats().noted[&Reason::Truncated], 5);
+}
+
+#[test]
+fn the_queues_bound_holds_for_spans_of_the_opentelemetry_api() {
+    let (let_go, held) = std::sync::mpsc::channel();
+    let blocking = Exporter::new(Blocking(Mutex::new(held)));
+    let journey = builder().max_queue_bytes(1 << 20).max_value_length(1 << 20).exporter(blocking).build().unwrap();
+    let tracer = journey.tracer_provider().tracer("vllm.api");
+    for _ in 0..40 {
+        let mut span = tracer.start("llm_request");
+        span.set_attribute(KeyValue::new("text", "x".repeat(100_000)));
+        span.end();
+    }
+    let stats = journey.stats();
+    assert!((25..40).contains(&stats.spans.dropped[&Reason::QueueFull]), "{stats}");
+    drop(let_go);
+    let error = journey.flush(LONG).unwrap_err();
+    assert!(matches!(error, FlushError::Lost { reason: Reason::QueueFull, .. }), "{error}");
+    assert!(journey.stats().balances());
 }
 
 #[test]

@@ -169,6 +169,28 @@ fn a_request_that_was_cut_short_is_set_aside_counted_and_warned_of() {
     wait_until("it is said", || said.0.lock().unwrap().iter().any(|text| text.contains("set aside as")));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_place_that_others_can_write_to_is_refused_and_never_taken_over() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("0");
+    let build = || to(dead(), Protocol::Grpc, directory.path()).build();
+    leave(directory.path(), 1);
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = build().map(drop).unwrap_err().to_string();
+    assert!(error.contains(place.to_str().unwrap()) && error.contains("nobody else can write to"), "{error}");
+    let elsewhere = directory.path().join("elsewhere");
+    fs::rename(&place, &elsewhere).unwrap();
+    fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o700)).unwrap();
+    symlink(&elsewhere, &place).unwrap();
+    assert!(build().is_err(), "a link leads anywhere");
+    // Found beside a place that can be used, it is left alone.
+    fs::rename(&place, directory.path().join("1")).unwrap();
+    let (receiver, journey) = deliver(directory.path());
+    assert_eq!((receiver.spans().len(), journey.stats().spans.recovered), (0, 0));
+}
+
 #[test]
 fn a_receivers_judgement_on_spooled_spans_is_counted_like_any_other() {
     let directory = tempfile::tempdir().unwrap();

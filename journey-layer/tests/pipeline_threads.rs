@@ -132,6 +132,15 @@ fn many_threads_flush_at_once_while_others_work() {
 }
 
 #[test]
+fn a_delay_without_end_waits_for_a_flush() {
+    let memory = Exporter::memory();
+    let journey = builder().schedule_delay(Duration::MAX).exporter(memory.clone()).build().unwrap();
+    journeys(&journey, 1);
+    journey.flush(Duration::MAX).unwrap();
+    assert_eq!(memory.spans().len(), 2);
+}
+
+#[test]
 fn spans_go_out_by_themselves_after_the_schedule_delay() {
     let memory = Exporter::memory();
     let receiver = Receiver::start(PROTOCOLS[0]);

@@ -228,7 +228,8 @@ async fn encode(state: &ApiState, prompt: &PromptInput) -> Result<(&'static str,
     let tokenizer = state.tokenizer.clone();
     let encoded = if text.len() > ENCODE_INLINE {
         let encoded = tokio::task::spawn_blocking(move || tokenizer.encode(&text, special)).await;
-        encoded.map_err(|error| ApiError::Generation(format!("the tokenizer failed: {error}")))?
+        // What a panic says may have the prompt in it.
+        encoded.map_err(|_| ApiError::Generation("the tokenizer panicked".into()))?
     } else {
         tokenizer.encode(&text, special)
     };

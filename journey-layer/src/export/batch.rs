@@ -6,6 +6,7 @@ use opentelemetry_sdk::trace::SpanData;
 
 use crate::export::convert::Conversion;
 use crate::export::packed::Packed;
+use crate::export::raw;
 use crate::export::spool::Spool;
 use crate::pool::RecordPool;
 use crate::record::SpanRecord;
@@ -41,7 +42,7 @@ impl Item {
         let (heap, packable) = match self {
             Self::Record(record) => (record.size(), record.size()),
             Self::Packed(packed) => (packed.size(), 0),
-            Self::Raw(span) => (size_of::<SpanData>() + 64 * (span.attributes.len() + span.events.len()), 0),
+            Self::Raw(span) => (raw::size(span), 0),
         };
         Size { bytes: size_of::<Self>() + heap, packable }
     }

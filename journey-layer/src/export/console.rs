@@ -98,6 +98,10 @@ impl ConsoleExporter {
         let comes = parent != SpanId::INVALID && !self.printed.contains(&parent);
         if is_request {
             self.held.push_back((now + HOLD, span));
+            if self.held.len() > MAX_WAITING {
+                let (_, oldest) = self.held.pop_front().expect("there is a front");
+                self.print(&oldest);
+            }
         } else if comes {
             let siblings = self.waiting.entry(parent).or_default();
             if siblings.is_empty() {

@@ -13,6 +13,7 @@ pub(crate) mod notices;
 pub(crate) mod otlp;
 mod packed;
 pub(crate) mod processor;
+pub(crate) mod raw;
 pub(crate) mod request;
 pub(crate) mod sink;
 pub(crate) mod spool;

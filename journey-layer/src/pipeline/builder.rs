@@ -209,7 +209,7 @@ impl Builder {
     }
 
     /// The longest that a span waits for others to be exported with (`OTEL_BSP_SCHEDULE_DELAY`, else five seconds; a
-    /// quarter of a second where there are only files, consoles and memory).
+    /// quarter of a second where there are only files, consoles and memory); a day at most.
     pub fn schedule_delay(mut self, delay: Duration) -> Self {
         self.schedule_delay = Some(delay);
         self
@@ -323,6 +323,8 @@ fn spool_settings(
     Ok(Some(spool::Settings { directory, max_bytes }))
 }
 
+const MAX_SCHEDULE_DELAY: Duration = Duration::from_secs(24 * 3600);
+
 fn limits(
     env: &Env,
     max_queue_bytes: Option<usize>,
@@ -339,7 +341,8 @@ fn limits(
         max_queue_bytes: max_queue_bytes.unwrap_or(defaults.max_queue_bytes),
         max_queue_spans,
         max_batch: max_batch.min(max_queue_spans),
-        schedule_delay: schedule_delay.unwrap_or(default_delay),
+        // A clock does not reach for ever.
+        schedule_delay: schedule_delay.unwrap_or(default_delay).min(MAX_SCHEDULE_DELAY),
         export_timeout,
     }
 }

@@ -62,6 +62,7 @@ impl Ready {
                 sink: sink.clone(),
                 stats,
                 warnings: ticking,
+                max_value_length: core.config.max_value_length,
                 processors: self.processors,
                 warned: Mutex::default(),
             };

@@ -39,11 +39,14 @@ mod shared {
 
     pub(crate) const USER_AGENT: &str = concat!("journey-layer/", env!("CARGO_PKG_VERSION"));
 
+    /// Characters of a receiver's message that are passed on.
+    const MAX_MESSAGE: usize = 1024;
+
     pub(crate) fn accepted(response: ExportTraceServiceResponse) -> Accepted {
         let partial = response.partial_success.unwrap_or_default();
         let message = match partial.error_message.as_str() {
             "" => "the receiver gave no reason".to_owned(),
-            message => message.to_owned(),
+            message => message.chars().take(MAX_MESSAGE).collect(),
         };
         let spans = u64::try_from(partial.rejected_spans).unwrap_or(0);
         let loss = Loss { reason: Reason::PartialSuccess, message };

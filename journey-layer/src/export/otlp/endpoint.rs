@@ -74,8 +74,26 @@ impl<'a> Url<'a> {
 /// The URL that an endpoint stands for.
 ///
 /// # Errors
-/// It cannot be what was meant.
+/// It cannot be what was meant. The error shows no password.
 pub(crate) fn resolve(value: &str, setting: Setting, protocol: Protocol, tls: bool) -> Result<String, OtlpError> {
+    let judge = |value: &str| judge(value, setting, protocol, tls);
+    judge(value).map_err(|error| judge(&for_people(value)).err().unwrap_or(error))
+}
+
+/// An endpoint without the password that may stand in it.
+pub(crate) fn for_people(value: &str) -> Cow<'_, str> {
+    let rest = value.find("://").map_or(0, |at| at + "://".len());
+    let end = value[rest..].find(['/', '?', '#']).map_or(value.len(), |at| rest + at);
+    match value[rest..end].rsplit_once('@') {
+        Some((user, _)) => {
+            let name = user.split_once(':').map_or("", |(name, _)| name);
+            format!("{}{name}:***{}", &value[..rest], &value[rest + user.len()..]).into()
+        }
+        None => value.into(),
+    }
+}
+
+fn judge(value: &str, setting: Setting, protocol: Protocol, tls: bool) -> Result<String, OtlpError> {
     let name = setting.name;
     let owned = value.to_owned();
     let example = protocol.default_endpoint();
@@ -202,6 +220,10 @@ mod tests {
         for (setting, protocol, value, hint) in cases {
             let error = resolve(value, setting, protocol, true).expect_err(value).to_string();
             assert!(error.contains(hint) && error.contains(setting.name), "{value}: {error}");
+        }
+        for value in ["http://me:secret@c:4317", "me:secret@c:4318", "ftp://secret@c", "http://me:secret@:1/"] {
+            let error = resolve(value, BASE, HttpProtobuf, true).expect_err(value).to_string();
+            assert!(!error.contains("secret") && error.contains("***@"), "{value}: {error}");
         }
         let error = resolve("https://c:4317", BASE, Grpc, false).unwrap_err().to_string();
         assert!(error.contains("feature `tls`") && error.contains("write `http://c:4317`"), "{error}");

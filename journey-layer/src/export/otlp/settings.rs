@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::env::{Env, pairs};
 use crate::error::OtlpError;
-use crate::export::otlp::endpoint::{self, Appends, Setting};
+use crate::export::otlp::endpoint::{self, Appends, Setting, for_people};
 use crate::export::otlp::{Otlp, Protocol};
 
 /// Everything that is needed to send; nothing is read from the environment after this.
@@ -49,7 +49,9 @@ pub(crate) fn resolve(otlp: Otlp, env: &Env) -> Result<Resolved, OtlpError> {
         let url = endpoint::resolve(&value, Setting { name: traces, appends: Appends::Never }, protocol, tls)?;
         if protocol == Protocol::HttpProtobuf && url.ends_with('/') {
             env.warn(format!(
-                "{traces} is `{value}`, so spans go to `{url}`: write the whole URL, which mostly ends in /v1/traces"
+                "{traces} is `{}`, so spans go to `{}`: write the whole URL, which mostly ends in /v1/traces",
+                for_people(&value),
+                for_people(&url),
             ));
         }
         url

@@ -42,6 +42,8 @@ impl Place {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         }
         directories.create(&path)?;
+        #[cfg(unix)]
+        refuse_others(&path)?;
         let lock = options.open(path.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(Self { path, _lock: lock })),
@@ -62,4 +64,20 @@ impl Place {
         files.sort();
         Ok(files)
     }
+}
+
+/// Spans from a directory that others can write to would go out as this process's own.
+#[cfg(unix)]
+fn refuse_others(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    // Of the directory, and not of what somebody's link points to.
+    let its = fs::symlink_metadata(path)?;
+    let ours = rustix::process::geteuid().as_raw();
+    if !its.is_dir() || its.uid() != ours || its.mode() & 0o022 != 0 {
+        let path = path.display();
+        return Err(io::Error::other(format!(
+            "{path} is not a directory of this user that nobody else can write to; remove it, or choose another"
+        )));
+    }
+    Ok(())
 }
