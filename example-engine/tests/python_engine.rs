@@ -205,7 +205,7 @@ async fn arrived_is_the_first_event_of_a_new_api_span() {
     let (_server, request, _) = served(COMPLETIONS, false).await;
     assert_eq!(request.events[0].name, "api.ARRIVED");
     let delay = request.events[0].time.duration_since(request.start_time).expect("not before the span");
-    assert!(delay.as_millis() < 50, "{delay:?}");
+    assert!(delay.as_secs() < 1, "{delay:?}");
 }
 
 #[tokio::test]

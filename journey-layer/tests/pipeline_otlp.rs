@@ -123,14 +123,14 @@ fn an_outage_loses_nothing_before_the_shutdown_and_counts_everything_then() {
             let start = Instant::now();
             let error = journey.flush(Duration::from_millis(150)).unwrap_err();
             assert!(matches!(error, FlushError::Timeout { pending: 6, .. }), "{error}");
-            assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+            assert!(start.elapsed() < 5 * SECOND, "{:?}", start.elapsed());
             let stats = journey.stats();
             assert_eq!((stats.spans.live, stats.spans.dropped(), stats.balances()), (6, 0, true), "{stats}");
 
             let start = Instant::now();
             let error = journey.shutdown(Duration::from_millis(150)).unwrap_err();
             assert!(matches!(error, FlushError::Timeout { pending: 6, .. }), "{error}");
-            assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+            assert!(start.elapsed() < 5 * SECOND, "{:?}", start.elapsed());
             let stats = journey.stats();
             assert_eq!((stats.spans.dropped[&Reason::Shutdown], stats.events.dropped[&Reason::Shutdown]), (6, 24));
             assert!(stats.balances(), "{stats}");

@@ -85,8 +85,8 @@ fn an_outage_that_the_queue_has_no_room_for_goes_through_the_spool() {
         let address = dead();
         let bounded = to(address, protocol, directory.path()).max_queue_bytes(8_000);
         let journey = bounded.schedule_delay(Duration::from_millis(5)).build().unwrap();
-        for _ in 0..60 {
-            journeys(&journey, 5);
+        for _ in 0..150 {
+            journeys(&journey, 2);
             wait_until("there is room in the queue", || journey.stats().spans.live < 30);
         }
         // Its counters are read one by one, and spooling may still go on.

@@ -25,7 +25,7 @@ fn delivers(deliver: impl Fn(Journey)) {
         journeys(&journey, 5);
         let start = Instant::now();
         deliver(journey);
-        assert!(start.elapsed() < 2 * SECOND, "{:?}", start.elapsed());
+        assert!(start.elapsed() < 4 * SECOND, "{:?}", start.elapsed());
         assert_eq!(receiver.spans().len(), 10);
     }
 }
@@ -152,7 +152,7 @@ fn spans_go_out_by_themselves_after_the_schedule_delay() {
     journeys(&prompt, 1);
     let start = Instant::now();
     while receiver.spans().len() < 2 || memory.spans().len() < 2 {
-        assert!(start.elapsed() < 2 * SECOND, "nothing came");
+        assert!(start.elapsed() < 4 * SECOND, "nothing came");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

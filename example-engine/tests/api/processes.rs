@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use crate::support::processes::{FileSpan, Process, Workspace, engine, read_spans, run};
-use crate::support::until;
+use crate::support::{free_port, until};
 use serde_json::{Value, json};
 
 const COMPLETIONS: &str = "/v1/completions";
@@ -69,7 +69,8 @@ async fn under_a_rate_no_header_forces_a_journey() {
 #[tokio::test]
 async fn traces_join_across_processes_and_survive_the_death_of_a_core() {
     let workspace = Workspace::new();
-    let cores = [workspace.start("core", "0", &[]), workspace.start("core", "0", &[])];
+    let port = free_port().to_string();
+    let cores = [workspace.start("core", &port, &[]), workspace.start("core", "0", &[])];
     let urls: Vec<_> = cores.iter().map(|core| core.url.clone()).collect();
     let log = workspace.dir.path().join("log");
     let mut command = workspace.command("serve", "0", &["--core", &urls[0], "--core", &urls[1]]);
@@ -94,7 +95,6 @@ async fn traces_join_across_processes_and_survive_the_death_of_a_core() {
     let mut stream = post(&server.url, &body).send().await.expect("an answer");
     stream.chunk().await.expect("a chunk");
     let [dying, living] = cores;
-    let port = dying.port().to_owned();
     dying.kill();
     let mut rest = String::new();
     while let Some(chunk) = stream.chunk().await.expect("a whole stream") {

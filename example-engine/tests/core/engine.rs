@@ -39,7 +39,7 @@ fn gated(config: EngineConfig) -> (EngineCore, mpsc::Sender<()>, mpsc::Receiver<
 fn open_slowly(open: mpsc::Sender<()>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         while open.send(()).is_ok() {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(10));
         }
     })
 }
@@ -121,7 +121,7 @@ async fn shutdown_refuses_new_work_drains_and_aborts_what_is_left() {
     let endless = core.add_request(request("endless", &[2], 250)).await.unwrap();
     let stopping = {
         let core = core.clone();
-        tokio::task::spawn_blocking(move || core.shutdown(Duration::from_millis(500)))
+        tokio::task::spawn_blocking(move || core.shutdown(Duration::from_millis(1500)))
     };
     let refused = tokio::spawn({
         let core = core.clone();

@@ -191,6 +191,11 @@ fn what_can_never_run_is_refused_with_the_reason() {
     let mut wrong = request("a", &[1], 4);
     wrong.sampling_params.temperature = f64::NAN;
     assert_eq!(refuse(wrong).to_string(), "temperature is NaN; it must be a number from 0 up");
+    let mut wrong = request("a", &[1], 4);
+    wrong.sampling_params.stop_token_ids = vec![1; 1025];
+    assert_eq!(refuse(wrong).to_string(), "there are 1025 stop tokens; at most 1024 are allowed");
+    let endless = refuse(request(&"a".repeat(1 << 20), &[1], 4)).to_string();
+    assert_eq!(endless, "the request id has 1048576 bytes; at most 1024 are kept");
     scheduler.add_request(request("a", &prompt(0, 10), 7), 0).expect("the last output token needs no room");
     let mut refuse = |request| scheduler.add_request(request, 0).unwrap_err();
     assert_eq!(refuse(request("b", &[1], 4)), EngineError::QueueFull { waiting: 1 });

@@ -71,7 +71,7 @@ pub struct Receiver {
 
 impl Receiver {
     pub fn start(protocol: Protocol) -> Self {
-        Self::at(protocol, TcpListener::bind("127.0.0.1:0").unwrap())
+        Self::at(protocol, TcpListener::bind(dead()).unwrap())
     }
 
     pub fn at(protocol: Protocol, listener: TcpListener) -> Self {
@@ -255,9 +255,15 @@ pub fn silent() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// An address at which nobody listens.
+/// An address at which nobody listens, until the test does.
 pub fn dead() -> SocketAddr {
-    silent().local_addr().unwrap()
+    // Bound and never listening, it refuses connections and keeps the port from everybody who does not ask for it by number.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// Keeps what `journey_layer` says.

@@ -142,12 +142,12 @@ pub struct Receiver {
 impl Receiver {
     /// One on a free port, which keeps the ids of what it gets.
     pub fn start(protocol: Protocol) -> Self {
-        Self::serve(protocol, bind(SocketAddr::from(([127, 0, 0, 1], 0))), Arc::new(Tally::keeping_ids()))
+        Self::serve(protocol, bind(nobody()), Arc::new(Tally::keeping_ids()))
     }
 
     /// One whose memory does not grow.
     pub fn counting(protocol: Protocol) -> Self {
-        Self::serve(protocol, bind(SocketAddr::from(([127, 0, 0, 1], 0))), Arc::default())
+        Self::serve(protocol, bind(nobody()), Arc::default())
     }
 
     /// One at `address`, which goes on counting in `tally`.
@@ -212,9 +212,15 @@ pub fn exporter(protocol: Protocol, address: SocketAddr) -> Otlp {
     journey_layer::Exporter::otlp().protocol(protocol).endpoint(format!("http://{address}"))
 }
 
-/// An address at which nobody listens.
+/// An address at which nobody listens, until somebody is told to.
 pub fn nobody() -> SocketAddr {
-    bind(SocketAddr::from(([127, 0, 0, 1], 0))).local_addr().expect("a bound socket has an address")
+    // Bound and never listening, it refuses connections and keeps the port from everybody who does not ask for it by number.
+    let socket = tokio::net::TcpSocket::new_v4().expect("a free port");
+    socket.set_reuseaddr(true).expect("a free port");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let address = socket.local_addr().expect("a free port");
+    std::mem::forget(socket);
+    address
 }
 
 fn bind(address: SocketAddr) -> TcpListener {

@@ -9,6 +9,11 @@ use crate::engine::config::SchedulingPolicy;
 use crate::engine::error::EngineError;
 use crate::engine::request::{EngineCoreRequest, FinishReason, SamplingParams};
 
+/// Bytes of a request id at most: that of a client, what the API adds, and room.
+const MAX_ID_BYTES: usize = 1024;
+/// Stop tokens of one sequence at most.
+const MAX_STOP_TOKENS: usize = 1024;
+
 impl Scheduler {
     /// Puts a sequence into the waiting queue and gives it its number. `seed` is its seed when it brings none.
     ///
@@ -39,6 +44,12 @@ impl Scheduler {
 
     fn validate(&self, request: &EngineCoreRequest) -> Result<(), EngineError> {
         validate_sampling_params(&request.sampling_params).map_err(EngineError::Invalid)?;
+        let len = request.request_id.len();
+        if len > MAX_ID_BYTES {
+            return Err(EngineError::Invalid(format!(
+                "the request id has {len} bytes; at most {MAX_ID_BYTES} are kept"
+            )));
+        }
         let len = request.prompt_token_ids.len();
         if len == 0 {
             return Err(EngineError::Invalid("the prompt has no tokens; give it at least one".to_owned()));
@@ -110,6 +121,10 @@ fn validate_sampling_params(params: &SamplingParams) -> Result<(), String> {
     }
     if top_k == Some(0) {
         return Err("top_k is 0; it must be at least 1, or left out to consider all tokens".to_owned());
+    }
+    let len = params.stop_token_ids.len();
+    if len > MAX_STOP_TOKENS {
+        return Err(format!("there are {len} stop tokens; at most {MAX_STOP_TOKENS} are allowed"));
     }
     Ok(())
 }

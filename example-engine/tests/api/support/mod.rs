@@ -223,6 +223,17 @@ impl TestServer {
     }
 }
 
+/// A port at which nobody listens, until the test does.
+pub fn free_port() -> u16 {
+    // Bound and never listening, it refuses connections and keeps the port from everybody who does not ask for it by number.
+    let socket = tokio::net::TcpSocket::new_v4().expect("a free port");
+    socket.set_reuseaddr(true).expect("a free port");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let port = socket.local_addr().expect("an address").port();
+    std::mem::forget(socket);
+    port
+}
+
 /// Waits for a condition that other threads bring about.
 #[track_caller]
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {

@@ -54,10 +54,6 @@ impl Process {
         Self { child, url }
     }
 
-    pub fn port(&self) -> &str {
-        self.url.rsplit(':').next().expect("a port")
-    }
-
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id")).expect("a process id");

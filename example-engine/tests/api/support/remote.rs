@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::{Gate, ScriptedRunner, Setup};
+use super::{Gate, ScriptedRunner, Setup, free_port};
 
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
@@ -31,9 +31,9 @@ impl RemoteCoreHost {
         let core = EngineCore::start(engine, Box::new(ScriptedRunner::new(gate.clone()))).expect("a core");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let port = if port == 0 { free_port() } else { port };
         let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port");
         listener.set_nonblocking(true).expect("a listener that does not block");
-        let port = listener.local_addr().expect("an address").port();
         let served = core.clone();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");

@@ -46,11 +46,13 @@ fn the_export_thread_packs_what_waits_for_an_exporter_that_gets_nowhere() {
     let spans = BATCHES * limits.max_batch as u64;
     let shared = Arc::new(Shared::new(limits, Arc::new(Stats::new())));
     spawn(plan, shared.clone()).expect("a thread");
+    let mut records = 0;
     for id in 1..=spans {
         let record = SpanRecord::new(SpanName::LlmRequest, TraceId::from(7), SpanId::from(id), 0, 0);
-        shared.submit(Item::Record(Box::new(record)));
+        let item = Item::Record(Box::new(record));
+        records += item.size().bytes;
+        shared.submit(item);
     }
-    let records = shared.queued_bytes();
     let deadline = Instant::now() + Duration::from_secs(30);
     // All but the batch that the exporter has.
     while shared.queued_bytes() * 2 > records {

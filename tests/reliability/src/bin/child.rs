@@ -53,7 +53,7 @@ enum End {
 fn main() {
     // Whoever waits for this process does not wait for ever.
     std::thread::spawn(|| {
-        std::thread::sleep(Duration::from_secs(120));
+        std::thread::sleep(Duration::from_secs(600));
         std::process::abort();
     });
     let args = Args::parse();
