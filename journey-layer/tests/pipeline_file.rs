@@ -6,10 +6,11 @@ mod pipeline_support;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use journey_layer::opentelemetry::trace::{Span as _, SpanContext, Status, TraceContextExt, Tracer, TracerProvider};
 use journey_layer::opentelemetry::{Array, Context, KeyValue, Value};
-use journey_layer::{BuildError, Exporter};
+use journey_layer::{BuildError, Exporter, Reason};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value;
 use pipeline_support::*;
@@ -153,6 +154,21 @@ fn a_file_that_cannot_be_written_is_an_error_at_the_start() {
     let missing = folder.path().join("no/such/folder/journeys.jsonl");
     let error = builder().exporter(Exporter::file(&missing)).build().unwrap_err().to_string();
     assert!(error.starts_with("cannot write journeys to ") && error.contains("no/such/folder"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_tried_again_and_told() {
+    let journey = builder().exporter(Exporter::file("/dev/full")).build().unwrap();
+    journeys(&journey, 3);
+    wait_until("the cause is named", || {
+        let error = journey.flush(Duration::from_millis(100)).unwrap_err().to_string();
+        error.contains("No space left on device")
+    });
+    assert_eq!((journey.stats().spans.live, journey.stats().spans.dropped()), (6, 0));
+    journey.shutdown(Duration::from_millis(100)).unwrap_err();
+    let stats = journey.stats();
+    assert_eq!((stats.spans.dropped[&Reason::Shutdown], stats.balances()), (6, true), "{stats}");
 }
 
 #[test]

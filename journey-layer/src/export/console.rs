@@ -243,6 +243,14 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_wait_for_their_sequences_are_bounded() {
+        let mut console = ConsoleExporter::new(Box::new(io::sink()), Style { color: false });
+        (0..MAX_WAITING as u64 + 10)
+            .for_each(|id| console.take(span(SpanName::LlmRequest, id + 1, None), Instant::now()));
+        assert_eq!((console.held.len(), console.text.matches("llm_request").count()), (MAX_WAITING, 10));
+    }
+
+    #[test]
     fn what_waits_for_its_parent_is_bounded() {
         let mut console = ConsoleExporter::new(Box::new(io::sink()), Style { color: false });
         for id in 0..MAX_WAITING as u64 + 10 {

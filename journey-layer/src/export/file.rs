@@ -76,7 +76,10 @@ impl FileExporter {
                 Ok(())
             }
             result => {
-                self.file.set_len(self.length)?;
+                // What cannot be cut off is ended as a line of its own.
+                if self.file.set_len(self.length).is_err() {
+                    (self.file, self.length) = open(&self.settings.path)?;
+                }
                 Err(result.err().unwrap_or_else(|| io::ErrorKind::StorageFull.into()))
             }
         }

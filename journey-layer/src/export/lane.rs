@@ -252,10 +252,7 @@ impl Lane {
     }
 
     fn back_off(&mut self, message: &str, after: Option<Duration>, now: Instant) -> bool {
-        let backoff = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(10)).min(MAX_BACKOFF);
-        let jittered = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
-        let wait = after.map_or(jittered, |after| after.min(MAX_RETRY_AFTER).max(jittered));
-        self.state = State::Waiting { until: now + wait, forced: after.is_some() };
+        self.state = State::Waiting { until: now + pause(self.failures, after), forced: after.is_some() };
         self.failures += 1;
         self.trouble = Some(format!("{}: {message}", self.name));
         false
@@ -362,5 +359,31 @@ impl Drive<'_> {
             let sent = tokio::time::timeout(limit, sending).await;
             sent.unwrap_or_else(|_| Err(Failure::transient(format!("no answer within {limit:?}"))))
         })
+    }
+}
+
+/// Before the next attempt, after `failures` that went before this one: doubled with each, jittered so that many do not come
+/// back at once, and no sooner than the receiver asks for.
+fn pause(failures: u32, after: Option<Duration>) -> Duration {
+    let backoff = FIRST_BACKOFF.saturating_mul(1 << failures.min(10)).min(MAX_BACKOFF);
+    let jittered = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
+    after.map_or(jittered, |after| after.min(MAX_RETRY_AFTER).max(jittered))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_ten_seconds_are_jittered_and_honour_the_receiver() {
+        for (failures, most) in [(0, 0.1), (1, 0.2), (2, 0.4), (6, 6.4), (7, 10.0), (1000, 10.0)] {
+            let pauses: Vec<_> = (0..100).map(|_| pause(failures, None).as_secs_f64()).collect();
+            assert!(pauses.iter().all(|pause| (most / 2.0..most).contains(pause)), "{failures}: {pauses:?}");
+            let least = pauses.iter().copied().fold(f64::MAX, f64::min);
+            assert!(pauses.iter().any(|pause| pause - least > most / 10.0), "{failures}: {pauses:?}");
+        }
+        assert_eq!(pause(0, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(pause(0, Some(Duration::MAX)), MAX_RETRY_AFTER);
+        assert!(pause(9, Some(Duration::ZERO)) >= MAX_BACKOFF / 2, "a receiver that asks for none is not hammered");
     }
 }

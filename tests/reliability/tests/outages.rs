@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use journey_layer::{Journey, Reason};
+use journey_layer::opentelemetry_sdk::trace::BatchSpanProcessor;
+use journey_layer::{Builder, Exporter, Journey, Protocol, Reason};
 use journey_reliability::fault::{Proxy, Wire};
 use journey_reliability::receiver::{Answer, PROTOCOLS, Receiver, Tally, exporter, nobody};
 use journey_reliability::work::{EVENTS, SPANS, builder, journey, traced};
 use journey_reliability::{is_full, wait_until};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 
 /// Journeys a second.
 const RATE: u64 = 500;
+const MINUTE: Duration = Duration::from_secs(60);
 /// How long an outage lasts: 30 seconds at 1,000 journeys a second in the long form.
 fn outage() -> (Duration, u64) {
     if is_full() { (Duration::from_secs(30), 2 * RATE) } else { (Duration::from_millis(300), RATE) }
@@ -38,7 +41,7 @@ fn pipeline(exporter: journey_layer::Otlp) -> Journey {
 
 /// All of `journeys` have arrived, and none was lost on the way.
 fn all_arrived(pipeline: &Journey, tally: &Tally, journeys: u64) {
-    pipeline.flush(Duration::from_secs(60)).expect("nothing was lost");
+    pipeline.flush(MINUTE).expect("nothing was lost");
     let stats = pipeline.stats();
     assert_eq!(tally.distinct_spans(), journeys * SPANS, "{stats}");
     assert_eq!((stats.spans.exported, stats.events.exported), (journeys * SPANS, journeys * EVENTS), "{stats}");
@@ -112,7 +115,7 @@ fn beyond_the_queue_an_outage_is_counted_to_the_span_and_what_was_kept_arrives()
         assert_eq!((stats.spans.live, stats.spans.dropped()), (journeys * SPANS - lost, lost), "{stats}");
         let tally = Arc::new(Tally::keeping_ids());
         let receiver = Receiver::at(protocol, address, tally.clone());
-        let _ = pipeline.flush(Duration::from_secs(60));
+        let _ = pipeline.flush(MINUTE);
         let stats = pipeline.stats();
         assert_eq!((tally.distinct_spans(), stats.spans.exported), (journeys * SPANS - lost, journeys * SPANS - lost));
         assert!(stats.balances(), "{stats}");
@@ -128,15 +131,53 @@ fn what_a_receiver_refuses_for_good_is_counted_and_the_rest_goes_on() {
             let pipeline = pipeline(receiver.exporter());
             receiver.answer(fault);
             let mut journeys = steady(&pipeline);
-            let _ = pipeline.flush(Duration::from_secs(60));
+            let _ = pipeline.flush(MINUTE);
             receiver.answer(Answer::Take);
             journeys += steady(&pipeline);
-            pipeline.flush(Duration::from_secs(60)).expect("nothing more was lost");
+            pipeline.flush(MINUTE).expect("nothing more was lost");
             let stats = pipeline.stats();
             let lost = stats.spans.dropped[&reason];
             assert_eq!((stats.spans.dropped(), stats.spans.exported), (lost, journeys * SPANS - lost), "{stats}");
             assert!(lost > 0 && stats.balances(), "{stats}");
             assert!(fault == Answer::Refuse || lost <= receiver.tally().requests(), "one of each request");
+        }
+    }
+}
+
+/// They do not retry, and what they lose is known all the same.
+#[test]
+fn what_an_exporter_of_the_sdk_loses_in_an_outage_is_counted_to_the_span() {
+    let ways: [fn(SpanExporter) -> Builder; 2] = [
+        |theirs| builder().exporter(Exporter::new(theirs)),
+        |theirs| builder().span_processor_with(theirs, |exporter| BatchSpanProcessor::builder(exporter).build()),
+    ];
+    for way in ways {
+        for fault in [Some(Answer::Later(503, 0)), Some(Answer::Slow(Duration::from_secs(5))), None] {
+            let receiver = Receiver::start(Protocol::HttpProtobuf);
+            let (address, tally) = (receiver.address(), receiver.tally());
+            let theirs = SpanExporter::builder().with_http().with_timeout(Duration::from_secs(1));
+            let theirs = theirs.with_endpoint(format!("http://{address}/v1/traces")).build().expect("an exporter");
+            let delay = Duration::from_millis(150);
+            let pipeline = way(theirs).schedule_delay(delay).build().expect("a pipeline");
+            let mut journeys = steady(&pipeline);
+            pipeline.flush(MINUTE).expect("nothing is lost before");
+            let mut receiver = Some(receiver);
+            match fault {
+                Some(fault) => receiver.as_ref().expect("it is there").answer(fault),
+                None => drop(receiver.take()),
+            }
+            journeys += steady(&pipeline);
+            let _ = pipeline.flush(MINUTE);
+            let receiver = receiver.unwrap_or_else(|| Receiver::at(Protocol::HttpProtobuf, address, tally.clone()));
+            receiver.answer(Answer::Take);
+            journeys += steady(&pipeline);
+            pipeline.flush(MINUTE).expect("nothing more was lost");
+            let stats = pipeline.stats();
+            let lost = stats.spans.dropped[&Reason::ExportFailed];
+            assert!(lost > 0 && stats.spans.dropped() == lost && stats.balances(), "{fault:?}: {stats}");
+            assert_eq!(stats.spans.exported, journeys * SPANS - lost, "{fault:?}: {stats}");
+            // What came too late for an answer came all the same.
+            assert!(tally.distinct_spans() >= stats.spans.exported, "{fault:?}: {stats}");
         }
     }
 }

@@ -161,3 +161,15 @@ fn judge(status: &Status) -> Failure {
         _ => Failure::permanent(message),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_too_large_is_not_sent_again() {
+        let too_large = "Error, decoded message length too large: found 5000000 bytes, the limit is: 4194304 bytes";
+        assert!(matches!(judge(&Status::out_of_range(too_large)), Failure::Permanent(_)));
+        assert!(matches!(judge(&Status::out_of_range("try again")), Failure::Transient { .. }));
+    }
+}

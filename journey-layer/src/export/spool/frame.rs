@@ -117,6 +117,17 @@ mod tests {
 
     use super::*;
 
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let [part, whole, victim] = ["part", "whole", "victim"].map(|name| directory.path().join(name));
+        fs::write(&victim, "mine").unwrap();
+        std::os::unix::fs::symlink(&victim, &part).unwrap();
+        write(&part, &whole, b"spans", Count { spans: 1, events: 0 }).unwrap();
+        assert_eq!((fs::read(&victim).unwrap(), read(&whole).unwrap()), (b"mine".to_vec(), b"spans".to_vec()));
+    }
+
     proptest! {
         #[test]
         fn a_file_that_was_cut_or_changed_anywhere_is_never_taken_for_whole(
