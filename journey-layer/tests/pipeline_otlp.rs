@@ -165,8 +165,22 @@ fn a_receiver_that_is_busy_gets_the_batch_again_when_it_says() {
         journeys(&journey, 1);
         journey.flush(LONG).unwrap();
         assert_eq!((receiver.spans().len(), receiver.num_attempts()), (2, 3));
-        assert!(receiver.first_pause() >= SECOND, "{:?}", receiver.first_pause());
+        assert!(receiver.pauses()[0] >= SECOND, "{:?}", receiver.pauses());
         assert_eq!((journey.stats().spans.exported, journey.stats().spans.dropped()), (2, 0));
+    }
+}
+
+#[test]
+fn a_receiver_that_stays_busy_is_asked_less_and_less_often() {
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start(protocol).then([Answer::Refuse(503), Answer::Refuse(503), Answer::Refuse(503)]);
+        let journey = builder().exporter(receiver.exporter()).schedule_delay(Duration::from_millis(1)).build().unwrap();
+        journeys(&journey, 1);
+        wait_until("the batch arrived", || journey.stats().spans.exported == 2);
+        // At least half of each: 0.1, 0.2 and 0.4 s.
+        let pauses = receiver.pauses();
+        let least = [50, 100, 200].map(Duration::from_millis);
+        assert!(pauses.len() == 3 && pauses.iter().zip(least).all(|(pause, least)| *pause >= least), "{pauses:?}");
     }
 }
 

@@ -130,10 +130,9 @@ impl Receiver {
         self.state.attempts.lock().unwrap().len()
     }
 
-    /// Between the first attempt and the second.
-    pub fn first_pause(&self) -> Duration {
-        let attempts = self.state.attempts.lock().unwrap();
-        attempts[1] - attempts[0]
+    /// Between each attempt and the next.
+    pub fn pauses(&self) -> Vec<Duration> {
+        self.state.attempts.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
     /// Everything taken: scope and span.
