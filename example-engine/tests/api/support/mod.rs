@@ -214,12 +214,14 @@ impl TestServer {
     }
 
     /// Whether no sequence and no block is held.
+    pub fn core_is_idle(&self) -> bool {
+        let stats = self.core.stats();
+        stats.num_running_reqs == 0 && stats.num_waiting_reqs == 0 && stats.num_free_blocks == stats.num_blocks
+    }
+
+    /// Waits until no sequence and no block is held.
     pub async fn assert_core_is_idle(&self) {
-        until("the core is idle", || {
-            let stats = self.core.stats();
-            stats.num_running_reqs == 0 && stats.num_waiting_reqs == 0 && stats.num_free_blocks == stats.num_blocks
-        })
-        .await;
+        until("the core is idle", || self.core_is_idle()).await;
     }
 }
 
