@@ -218,4 +218,7 @@ pub enum InitError {
          `.with(journey.layer())` to its registry"
     )]
     SubscriberSet,
+    /// An exporter installs journeys while it is started for the journeys that are being installed.
+    #[error("an exporter that is being started installs journeys: install them in `main`, and give it the handle")]
+    Exporter,
 }

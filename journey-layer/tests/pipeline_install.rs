@@ -2,8 +2,28 @@
 
 mod pipeline_support;
 
+use std::sync::mpsc;
+
+use journey_layer::opentelemetry_sdk::Resource;
+use journey_layer::opentelemetry_sdk::error::OTelSdkResult;
+use journey_layer::opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use journey_layer::{Builder, Exporter, InitError};
 use pipeline_support::*;
+
+/// Installs journeys as well, when it is started.
+#[derive(Debug)]
+struct Installs(mpsc::Sender<String>);
+
+impl SpanExporter for Installs {
+    async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn set_resource(&mut self, _: &Resource) {
+        let error = builder().exporter(Exporter::memory()).install().expect_err("it is in the middle of that");
+        self.0.send(error.to_string()).expect("somebody waits for it");
+    }
+}
 
 fn to(port: u16) -> Builder {
     builder().exporter(Exporter::otlp().endpoint(format!("http://127.0.0.1:{port}")))
@@ -11,6 +31,14 @@ fn to(port: u16) -> Builder {
 
 #[test]
 fn installing_twice_is_once_and_another_configuration_is_refused_while_the_first_goes_on() {
+    // The spool's directory is a file: this fails, and leaves nothing installed.
+    let (sender, errors) = mpsc::channel();
+    let failing = to(1).exporter(Exporter::new(Installs(sender))).spool(std::env::current_exe().unwrap());
+    let failing = std::thread::spawn(|| failing.install());
+    let error = errors.recv_timeout(LONG).expect("it does not wait for itself");
+    assert!(error.starts_with("an exporter that is being started installs journeys"), "{error}");
+    assert!(matches!(failing.join().unwrap(), Err(InitError::Build(_))));
+
     let receiver = Receiver::start(PROTOCOLS[1]);
     let port = receiver.address.port();
     // The first use comes from many threads at once.

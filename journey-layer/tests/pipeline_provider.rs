@@ -3,7 +3,7 @@
 
 mod pipeline_support;
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -296,6 +296,52 @@ fn what_the_exporter_of_a_span_processor_refuses_is_counted_as_that() {
     let error = journey.flush(SECOND).unwrap_err();
     assert!(matches!(error, FlushError::Lost { spans: 8, reason: Reason::ExportFailed, .. }), "{error}");
     assert!(error.to_string().contains("broken") && journey.stats().balances(), "{error}");
+}
+
+/// Says that it has no time, until it is let go.
+#[derive(Debug)]
+struct Late<E> {
+    exporter: E,
+    held: Mutex<Vec<SpanData>>,
+    let_go: Arc<AtomicBool>,
+}
+
+impl<E: SpanExporter + 'static> SpanProcessor for Late<E> {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+    fn on_end(&self, span: SpanData) {
+        self.held.lock().unwrap().push(span);
+    }
+    fn force_flush(&self) -> OTelSdkResult {
+        if !self.let_go.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(10));
+            return Err(OTelSdkError::Timeout(Duration::from_millis(10)));
+        }
+        futures_executor::block_on(self.exporter.export(std::mem::take(&mut *self.held.lock().unwrap())))
+    }
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_span_processor_says_too_late_is_not_taken_for_an_answer_about_later_spans() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let first_fails = Failing(|| match CALLS.fetch_add(1, SeqCst) {
+        0 => Err(OTelSdkError::InternalFailure("broken".into())),
+        _ => Ok(()),
+    });
+    let let_go = Arc::new(AtomicBool::new(false));
+    let late = |exporter| Late { exporter, held: Mutex::default(), let_go: let_go.clone() };
+    let journey =
+        builder_in(&[("OTEL_BSP_EXPORT_TIMEOUT", "50")]).span_processor_with(first_fails, late).build().unwrap();
+    journeys(&journey, 1);
+    let error = journey.flush(LONG).unwrap_err();
+    assert!(matches!(error, FlushError::Lost { spans: 2, reason: Reason::ExportTimeout, .. }), "{error}");
+    let_go.store(true, SeqCst);
+    journeys(&journey, 1);
+    journey.flush(LONG).unwrap();
+    let stats = journey.stats();
+    assert_eq!((stats.spans.exported, stats.spans.dropped(), stats.balances()), (2, 2, true), "{stats}");
 }
 
 trait WithSpan {

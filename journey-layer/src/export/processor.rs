@@ -131,6 +131,8 @@ pub(crate) struct TalliedProcessor {
     processor: Arc<dyn SpanProcessor>,
     tally: Arc<Tally>,
     timeout: Duration,
+    /// The last flush did not end in time: what the exporter is still to say is about spans that are judged already.
+    is_late: bool,
 }
 
 /// Wraps `exporter`, and makes the processor's destination once the processor stands.
@@ -139,26 +141,37 @@ pub(crate) fn tallied<E>(
 ) -> (Tallied<E>, impl FnOnce(Arc<dyn SpanProcessor>, Duration) -> TalliedProcessor) {
     let tally = Arc::<Tally>::default();
     let wrapped = Tallied { exporter, tally: tally.clone() };
-    (wrapped, move |processor, timeout| TalliedProcessor { processor, tally, timeout })
+    (wrapped, move |processor, timeout| TalliedProcessor { processor, tally, timeout, is_late: false })
+}
+
+impl TalliedProcessor {
+    /// Flushes the processor. Whether that ended in time.
+    fn pass_on(&self) -> bool {
+        let start = Instant::now();
+        // The processor's own patience may be shorter than the time that an export is given here.
+        while matches!(self.processor.force_flush(), Err(OTelSdkError::Timeout(_))) && start.elapsed() < self.timeout {}
+        start.elapsed() < self.timeout
+    }
 }
 
 impl Local for TalliedProcessor {
     fn export(&mut self, spans: Spans) -> Outcome {
+        if self.is_late {
+            self.pass_on();
+        }
         let given = spans.total();
         let (taken, failed) = (self.tally.taken.get(), self.tally.failed.get());
         spans.for_each(|span| self.processor.on_end(span));
-        let start = Instant::now();
-        // The processor's own patience may be shorter than the time that an export is given here.
-        while matches!(self.processor.force_flush(), Err(OTelSdkError::Timeout(_))) && start.elapsed() < self.timeout {}
+        self.is_late = !self.pass_on();
         let taken = self.tally.taken.get().since(taken);
         let failed = self.tally.failed.get().since(failed);
         let missing = given.since(taken).since(failed);
-        let unseen = match start.elapsed() < self.timeout {
-            true => Loss {
+        let unseen = match self.is_late {
+            true => Loss { reason: Reason::ExportTimeout, message: format!("no answer within {:?}", self.timeout) },
+            false => Loss {
                 reason: Reason::ProcessorDropped,
                 message: "the span processor did not pass them on to its exporter".into(),
             },
-            false => Loss { reason: Reason::ExportTimeout, message: format!("no answer within {:?}", self.timeout) },
         };
         let error = self.tally.error.lock().clone();
         let refused = [(failed, error.unwrap_or_else(|| unseen.clone())), (missing, unseen)]

@@ -2,6 +2,7 @@
 
 use std::sync::Weak;
 
+use opentelemetry::Context;
 use parking_lot::Mutex;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -38,11 +39,15 @@ impl Builder {
     ///
     /// # Errors
     /// The settings cannot work; journeys are installed with other settings (which go on working); they were, and have
-    /// been shut down; or the process has another global subscriber.
+    /// been shut down; the process has another global subscriber; or it is an exporter that calls, while it is started.
     pub fn install(self) -> Result<Journey, InitError> {
         let ready = self.resolve()?;
-        // Held until all is in place: who comes second at the first use waits for the first.
-        let mut installed = INSTALLED.lock();
+        // Held until all is in place: who comes second at the first use waits for the first. But the first waits for its
+        // exporters, whose threads trace nothing.
+        let mut installed = match Context::is_current_telemetry_suppressed() {
+            true => INSTALLED.try_lock().ok_or(InitError::Exporter)?,
+            false => INSTALLED.lock(),
+        };
         if let Some(inner) = installed.as_ref() {
             let journey = Journey { inner: inner.upgrade().ok_or(InitError::ShutDown)? };
             let first = &journey.inner.fingerprint;

@@ -52,12 +52,16 @@ const SPOOL_TIME: Duration = Duration::from_secs(1);
 /// An exporter could not be built, or the thread not be started.
 pub(crate) fn spawn(plan: Plan, shared: Arc<Shared>) -> Result<(), BuildError> {
     let (sender, ready) = mpsc::sync_channel(1);
-    let body = move || match Worker::new(plan, shared) {
-        Ok(worker) => {
-            let _ = sender.send(Ok(()));
-            worker.run();
+    let body = move || {
+        // Exporters must not trace their own work into the pipeline they serve.
+        let _suppressed = Context::enter_telemetry_suppressed_scope();
+        match Worker::new(plan, shared) {
+            Ok(worker) => {
+                let _ = sender.send(Ok(()));
+                worker.run();
+            }
+            Err(error) => drop(sender.send(Err(error))),
         }
-        Err(error) => drop(sender.send(Err(error))),
     };
     std::thread::Builder::new().name("journey-export".into()).spawn(body).map_err(BuildError::Thread)?;
     ready.recv().unwrap_or_else(|_| Err(BuildError::Exporter("the export thread panicked at its start".into())))
@@ -122,8 +126,6 @@ impl Worker {
     }
 
     fn run(mut self) {
-        // Exporters must not trace their own work into the pipeline they serve.
-        let _suppressed = Context::enter_telemetry_suppressed_scope();
         loop {
             let now = Instant::now();
             self.tick(now);
