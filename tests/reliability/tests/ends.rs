@@ -62,10 +62,23 @@ impl Said {
 }
 
 const JOURNEYS: u64 = 100;
+/// What takes the spans of a process, and how they travel.
+const SINKS: [(&str, Protocol); 4] = [
+    ("otlp", Protocol::Grpc),
+    ("otlp", Protocol::HttpProtobuf),
+    ("sdk-exporter", Protocol::HttpProtobuf),
+    ("sdk-processor", Protocol::HttpProtobuf),
+];
+
+fn into(sink: &str) -> impl FnOnce(&mut Command) + '_ {
+    move |command| {
+        command.args(["--sink", sink]);
+    }
+}
 
 #[test]
 fn everything_arrives_however_main_comes_to_its_end() {
-    for protocol in PROTOCOLS {
+    for (sink, protocol) in SINKS {
         for (end, succeeds) in [
             ("return", true),
             ("panic", false),
@@ -75,39 +88,36 @@ fn everything_arrives_however_main_comes_to_its_end() {
             ("one-worker", true),
         ] {
             let receiver = Receiver::start(protocol);
-            let (status, _) = Process::start(end, protocol, receiver.address(), |_| {}).end();
+            let (status, _) = Process::start(end, protocol, receiver.address(), into(sink)).end();
             let tally = receiver.tally();
-            assert_eq!(
-                (tally.distinct_spans(), tally.torn()),
-                (JOURNEYS * SPANS, 0),
-                "{end} over {}",
-                protocol.as_str()
-            );
-            assert_eq!(status.success(), succeeds, "{end} over {}", protocol.as_str());
+            let arrived = (tally.distinct_spans(), tally.torn());
+            assert_eq!(arrived, (JOURNEYS * SPANS, 0), "{end}: {sink} over {}", protocol.as_str());
+            assert_eq!(status.success(), succeeds, "{end}: {sink} over {}", protocol.as_str());
         }
     }
 }
 
 #[test]
 fn everything_arrives_when_main_handles_the_signal() {
-    for protocol in PROTOCOLS {
+    for (sink, protocol) in SINKS {
         for signal in [Signal::TERM, Signal::INT] {
             let receiver = Receiver::start(protocol);
-            let mut process = Process::start("signal", protocol, receiver.address(), |_| {});
+            let mut process = Process::start("signal", protocol, receiver.address(), into(sink));
             process.until("ready");
             process.signal(signal);
-            assert!(process.end().0.success(), "{signal:?}");
-            assert_eq!(receiver.tally().distinct_spans(), JOURNEYS * SPANS, "{signal:?}");
+            assert!(process.end().0.success(), "{signal:?}: {sink}");
+            assert_eq!(receiver.tally().distinct_spans(), JOURNEYS * SPANS, "{signal:?}: {sink}");
         }
     }
 }
 
 #[test]
 fn a_signal_that_kills_takes_only_what_was_not_exported_and_tears_no_batch() {
-    for protocol in PROTOCOLS {
+    for (sink, protocol) in SINKS {
         for signal in [Signal::KILL, Signal::TERM, Signal::INT] {
             let receiver = Receiver::start(protocol);
             let often = |command: &mut Command| {
+                into(sink)(command);
                 command.env("OTEL_BSP_SCHEDULE_DELAY", "5");
             };
             let mut process = Process::start("unhandled", protocol, receiver.address(), often);
@@ -119,8 +129,8 @@ fn a_signal_that_kills_takes_only_what_was_not_exported_and_tears_no_batch() {
             wait_until("more batches came", || tally.requests() >= batches);
             process.signal(signal);
             assert!(!process.end().0.success());
-            assert!(tally.distinct_spans() > JOURNEYS * SPANS, "{signal:?}");
-            assert_eq!((tally.torn(), tally.duplicates()), (0, 0), "{signal:?}");
+            assert!(tally.distinct_spans() > JOURNEYS * SPANS, "{signal:?}: {sink}");
+            assert_eq!((tally.torn(), tally.duplicates()), (0, 0), "{signal:?}: {sink}");
         }
     }
 }

@@ -5,9 +5,11 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use journey_layer::{Journey, JourneyStats};
+use journey_layer::opentelemetry_sdk::trace::BatchSpanProcessor;
+use journey_layer::{Exporter, Journey, JourneyStats};
 use journey_reliability::resident_bytes;
 use journey_reliability::work::journey;
+use opentelemetry_otlp::SpanExporter;
 use tokio::runtime::Builder;
 
 #[derive(Parser)]
@@ -17,9 +19,22 @@ struct Args {
     /// Journeys that it makes.
     #[arg(long, default_value_t = 100)]
     journeys: u64,
+    /// What takes the spans.
+    #[arg(long, default_value = "otlp")]
+    sink: Sink,
     /// Bytes of the queue, if not the default.
     #[arg(long)]
     max_queue_bytes: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sink {
+    /// Our own exporter, as the environment says.
+    Otlp,
+    /// The SDK's OTLP exporter, over HTTP.
+    SdkExporter,
+    /// The same within the SDK's batch processor.
+    SdkProcessor,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -58,6 +73,14 @@ fn main() {
     });
     let args = Args::parse();
     let pipeline = Journey::builder();
+    let theirs = || SpanExporter::builder().with_http().build().expect("an exporter");
+    let pipeline = match args.sink {
+        Sink::Otlp => pipeline,
+        Sink::SdkExporter => pipeline.exporter(Exporter::new(theirs())),
+        Sink::SdkProcessor => {
+            pipeline.span_processor_with(theirs(), |exporter| BatchSpanProcessor::builder(exporter).build())
+        }
+    };
     let pipeline = match args.max_queue_bytes {
         Some(bytes) => pipeline.max_queue_bytes(bytes),
         None => pipeline,
