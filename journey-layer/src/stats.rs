@@ -93,7 +93,8 @@ reasons! {
 
     /// A span that was sent from the spool, one of an earlier process or of this one.
     SentFromSpool = "sent_from_spool", Noted;
-    /// A file in the spool that does not even tell how many spans it held; it is set aside.
+    /// A file in the spool that does not even tell how many spans it holds: set aside if it is broken, left to the next start
+    /// if the disk does not give it.
     SpoolUnreadable = "spool_unreadable", Noted;
     /// An `llm_request` or `llm_core` that was sampled out (it never began).
     SampledOut = "sampled_out", Noted;

@@ -85,30 +85,48 @@ pub(crate) fn write(part: &Path, whole: &Path, request: &[u8], count: Count) -> 
 }
 
 /// Reads the header, and compares the file's length with it.
-pub(crate) fn inspect(path: &Path) -> Result<Header, Broken> {
+///
+/// # Errors
+/// The disk does not give it now, which says nothing about what is in it.
+pub(crate) fn inspect(path: &Path) -> io::Result<Result<Header, Broken>> {
     let mut bytes = [0; HEADER];
     let read = File::open(path).and_then(|mut file| {
         file.read_exact(&mut bytes)?;
         file.metadata()
     });
-    let (Ok(metadata), Some(header)) = (read, Header::parse(&bytes)) else { return Err(Broken::Header) };
+    let length = match read {
+        Ok(metadata) => metadata.len(),
+        Err(error) if is_broken(&error) => return Ok(Err(Broken::Header)),
+        Err(error) => return Err(error),
+    };
+    let Some(header) = Header::parse(&bytes) else { return Ok(Err(Broken::Header)) };
     // A header may say anything that has a checksum.
-    match Some(metadata.len()) == header.length.checked_add(HEADER as u64) {
-        true => Ok(header),
-        false => Err(Broken::Request(header.count)),
+    match Some(length) == header.length.checked_add(HEADER as u64) {
+        true => Ok(Ok(header)),
+        false => Ok(Err(Broken::Request(header.count))),
     }
 }
 
 /// Reads the request, if it is the one that was written.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Broken> {
-    let header = inspect(path)?;
-    let broken = Broken::Request(header.count);
-    let Ok(mut bytes) = fs::read(path) else { return Err(broken) };
+///
+/// # Errors
+/// The disk does not give it now, which says nothing about what is in it.
+pub(crate) fn read(path: &Path) -> io::Result<Result<Vec<u8>, Broken>> {
+    let header = match inspect(path)? {
+        Ok(header) => header,
+        Err(broken) => return Ok(Err(broken)),
+    };
+    let mut bytes = fs::read(path)?;
     let request = bytes.split_off(HEADER.min(bytes.len()));
     match request.len() as u64 == header.length && crc32fast::hash(&request) == header.checksum {
-        true => Ok(request),
-        false => Err(broken),
+        true => Ok(Ok(request)),
+        false => Ok(Err(Broken::Request(header.count))),
     }
+}
+
+/// Whether it will be the same the next time.
+fn is_broken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]
@@ -125,7 +143,16 @@ mod tests {
         fs::write(&victim, "mine").unwrap();
         std::os::unix::fs::symlink(&victim, &part).unwrap();
         write(&part, &whole, b"spans", Count { spans: 1, events: 0 }).unwrap();
-        assert_eq!((fs::read(&victim).unwrap(), read(&whole).unwrap()), (b"mine".to_vec(), b"spans".to_vec()));
+        assert_eq!((fs::read(&victim).unwrap(), read(&whole).unwrap()), (b"mine".to_vec(), Ok(b"spans".to_vec())));
+    }
+
+    #[test]
+    fn what_could_not_be_written_whole_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let [part, whole] = ["part", "whole"].map(|name| directory.path().join(name));
+        fs::create_dir(&whole).unwrap();
+        write(&part, &whole, b"spans", Count { spans: 1, events: 0 }).unwrap_err();
+        assert!(!part.exists());
     }
 
     proptest! {
@@ -139,21 +166,22 @@ mod tests {
             let (part, whole) = (directory.path().join("part"), directory.path().join("whole"));
             let count = Count { spans: 3, events: 14 };
             let length = write(&part, &whole, &request, count).unwrap() as usize;
-            prop_assert_eq!(read(&whole).unwrap(), request);
+            prop_assert_eq!(read(&whole).unwrap(), Ok(request));
             let bytes = fs::read(&whole).unwrap();
 
             fs::write(&whole, &bytes[..cut.index(length)]).unwrap();
             let expected = if cut.index(length) < HEADER { Broken::Header } else { Broken::Request(count) };
-            prop_assert_eq!(read(&whole).unwrap_err(), expected);
+            prop_assert_eq!(read(&whole).unwrap(), Err(expected));
 
             let mut changed = bytes;
             let at = flip.0.index(length);
             changed[at] ^= flip.1;
             fs::write(&whole, &changed).unwrap();
             let expected = if at < HEADER { Broken::Header } else { Broken::Request(count) };
-            prop_assert_eq!(read(&whole).unwrap_err(), expected);
+            prop_assert_eq!(read(&whole).unwrap(), Err(expected));
         }
     }
+
     #[test]
     fn a_header_that_claims_more_than_there_can_be_is_not_believed() {
         let directory = tempfile::tempdir().unwrap();
@@ -161,6 +189,6 @@ mod tests {
         let count = Count { spans: 3, events: 14 };
         let header = Header { length: u64::MAX, ..Header::of(b"", count) };
         fs::write(&file, header.to_bytes()).unwrap();
-        assert_eq!(inspect(&file).unwrap_err(), Broken::Request(count));
+        assert_eq!(inspect(&file).unwrap().unwrap_err(), Broken::Request(count));
     }
 }

@@ -36,7 +36,7 @@ fn seal(file: &mut [u8]) {
 fn judge(directory: &Path, data: &[u8]) -> Result<Vec<u8>, Broken> {
     let [found, part, again] = ["found", "part", "again"].map(|name| directory.join(name));
     fs::write(&found, data).expect("a file");
-    let (header, request) = (inspect(&found), read(&found));
+    let (header, request) = (inspect(&found).expect("a file"), read(&found).expect("a file"));
     match (&header, &request) {
         (Ok(header), Ok(request)) => {
             let length = write(&part, &again, request, header.count).expect("a file");

@@ -41,6 +41,8 @@ pub(crate) struct Spool {
     bytes: u64,
     next: u64,
     frames: VecDeque<Frame>,
+    /// The oldest request could not be read at the last try.
+    is_unread: bool,
     stats: Arc<Stats>,
     /// To be told by the export thread.
     pub(crate) warnings: Vec<String>,
@@ -78,6 +80,7 @@ impl Spool {
             bytes: 0,
             next,
             frames: VecDeque::new(),
+            is_unread: false,
             stats,
             warnings: Vec::new(),
             lost: Vec::new(),
@@ -99,13 +102,17 @@ impl Spool {
             self.bytes += size(&path);
         }
         for path in self.place.files("part")? {
-            let broken = frame::inspect(&path).map_or_else(|broken| broken, |header| Broken::Request(header.count));
-            self.found_broken(&path, &broken);
+            match frame::inspect(&path) {
+                Ok(Ok(header)) => self.found_broken(&path, &Broken::Request(header.count)),
+                Ok(Err(broken)) => self.found_broken(&path, &broken),
+                Err(error) => self.found_unread(&path, &error),
+            }
         }
         for path in self.place.files("request")? {
             let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
             match (frame::inspect(&path), number) {
-                (Ok(header), Some(number)) => {
+                (Err(error), _) => self.found_unread(&path, &error),
+                (Ok(Ok(header)), Some(number)) => {
                     let bytes = size(&path);
                     self.bytes += bytes;
                     self.stats.recovered(header.count);
@@ -113,8 +120,8 @@ impl Spool {
                     let standing = Standing::Spooled;
                     self.frames.push_back(Frame { number, bytes, count: header.count, standing });
                 }
-                (Ok(_), None) => self.found_broken(&path, &Broken::Header),
-                (Err(broken), _) => self.found_broken(&path, &broken),
+                (Ok(Ok(_)), None) => self.found_broken(&path, &Broken::Header),
+                (Ok(Err(broken)), _) => self.found_broken(&path, &broken),
             }
         }
         let spans: u64 = self.frames.iter().map(|frame| frame.count.spans).sum();
@@ -136,6 +143,14 @@ impl Spool {
         }
         self.bytes += size(path);
         self.set_aside(path, broken);
+    }
+
+    /// Tells of a file that an earlier process has left, and that this one leaves to the next.
+    fn found_unread(&mut self, path: &Path, error: &io::Error) {
+        self.stats.span(Reason::SpoolUnreadable);
+        self.bytes += size(path);
+        let path = path.display();
+        self.warnings.push(format!("a spooled request cannot be read, and is left to the next start: {path}: {error}"));
     }
 
     fn set_aside(&mut self, path: &Path, broken: &Broken) {
@@ -185,7 +200,16 @@ impl Spool {
         loop {
             let frame = self.frames.front().filter(|frame| frame.standing != Standing::Open)?;
             let (number, path) = (frame.number, self.path(frame.number, "request"));
-            match frame::read(&path) {
+            let read = frame::read(&path);
+            if let Err(error) = &read
+                && !self.is_unread
+            {
+                let path = path.display();
+                self.warnings
+                    .push(format!("a spooled request cannot be read, and waits until it can: {path}: {error}"));
+            }
+            self.is_unread = read.is_err();
+            match read.ok()? {
                 Ok(request) => return Some((number, request)),
                 Err(broken) => {
                     let frame = self.frames.pop_front().expect("there is a front");
@@ -247,4 +271,45 @@ impl Spool {
 
 fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Census;
+
+    #[test]
+    fn a_request_that_the_disk_does_not_give_waits_until_it_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings { directory: directory.path().to_owned(), max_bytes: DEFAULT_MAX_BYTES };
+        let stats = Arc::new(Stats::new());
+        let open = || Spool::open(&settings, stats.clone()).unwrap();
+        let count = Count { spans: 2, events: 8 };
+        let mut spool = open();
+        let number = spool.push(b"spans", count).unwrap();
+        spool.settle(number, Some(count));
+
+        // A directory can be opened, and not be read.
+        let (path, away) = (spool.path(number, "request"), directory.path().join("away"));
+        fs::rename(&path, &away).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(spool.front().is_none() && spool.front().is_none());
+        assert_eq!(
+            (
+                spool.frames.len(),
+                spool.warnings.len(),
+                stats.snapshot(Census::default(), Count::default()).spans.spooled
+            ),
+            (1, 1, 2)
+        );
+        drop(spool);
+        let spool = open();
+        let snapshot = stats.snapshot(Census::default(), Count::default());
+        assert_eq!((spool.frames.len(), spool.warnings.len(), snapshot.noted[&Reason::SpoolUnreadable]), (0, 1, 1));
+        drop(spool);
+
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&away, &path).unwrap();
+        assert_eq!(open().front(), Some((number, b"spans".to_vec())));
+    }
 }
