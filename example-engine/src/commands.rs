@@ -12,7 +12,7 @@ use crate::api::{ApiConfig, ApiState, Backend, Lifecycle};
 use crate::config::{CoreArgs, ServeArgs};
 use crate::engine::EngineCore;
 use crate::grpc::{CorePool, serve_core, tls};
-use crate::server::{Server, drain_at_signals};
+use crate::server::{LINGER, Server, drain_at_signals};
 use crate::startup::Front;
 use crate::telemetry::{Options, Telemetry};
 
@@ -94,10 +94,13 @@ pub async fn core(args: &CoreArgs) -> Result<ExitCode, Box<dyn Error>> {
     finish(&telemetry)
 }
 
-/// Ends a core: its unfinished sequences get `drain` to finish, and are aborted then.
+/// Ends a core: its unfinished sequences get `drain` to finish, and are aborted then. A step that hangs is left behind.
 pub async fn shut_down(core: EngineCore, drain: Duration) {
-    if let Err(error) = tokio::task::spawn_blocking(move || core.shutdown(drain)).await {
-        warn!("the engine core did not end well: {error}");
+    let ended = tokio::task::spawn_blocking(move || core.shutdown(drain));
+    match tokio::time::timeout(drain.saturating_add(LINGER), ended).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!("the engine core did not end well: {error}"),
+        Err(_) => warn!("the engine core was still in a step {LINGER:?} after it should have ended"),
     }
 }
 

@@ -279,8 +279,14 @@ impl EngineArgs {
     }
 }
 
+/// In seconds: no longer time needs to be told from none at all, and clocks can add it.
+const A_YEAR: f64 = 365.0 * 24.0 * 3600.0;
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    if seconds > A_YEAR {
+        return Err(format!("`{text}` is more than a year, {A_YEAR} seconds"));
+    }
     Duration::try_from_secs_f64(seconds).map_err(|error| format!("`{text}`: {error}"))
 }
 
@@ -295,6 +301,17 @@ mod tests {
 
     /// Cargo's, and clap's own.
     const NOT_OURS: [&str; 5] = ["--release", "--example", "--features", "--open", "--help"];
+
+    #[test]
+    fn times_are_such_as_a_clock_can_add() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("31536000"), Ok(Duration::from_secs(31_536_000)));
+        for (text, told) in
+            [("1e19", "more than a year"), ("inf", "more than a year"), ("-1", "negative"), ("soon", "not a number")]
+        {
+            assert!(seconds(text).is_err_and(|error| error.contains(text) && error.contains(told)), "{text}");
+        }
+    }
 
     #[test]
     fn every_option_in_the_documentation_exists() {

@@ -11,7 +11,7 @@
 //!    FINISHED on it, while [`kv_cache`] gives out blocks and [`model_runner`] runs the [`model`].
 //! 5. Outputs come back as plain data. The first stamps FIRST_RESPONSE_FROM_CORE; the output processor turns tokens to text and
 //!    watches for stop strings.
-//! 6. The span goes along with the response's body, which stamps DEPARTED when it has been sent, or ABORTED when it is dropped.
+//! 6. The span goes along with the response's body, which stamps DEPARTED when its last piece goes to the connection, or ABORTED when it is dropped.
 //!
 //! [`telemetry`] alone knows where spans go; everything else uses the macros. Commands, models and devices are described in
 //! `docs/engine.md`.

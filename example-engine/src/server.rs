@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -17,17 +18,17 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use self::stall::Stall;
+use self::stall::{Patience, Stall};
 use crate::api::{ApiState, Lifecycle, router};
 
 /// Connections at a time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 4096;
 /// Bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// Clients that do not read their answers to the end get this long after the last of these was cut short.
-const LINGER: Duration = Duration::from_secs(2);
+/// What was told to end gets this long: clients to read the end of what was cut short, a core to come out of its step.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// Before the next try, when the system has no room for a connection.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// A bound server, not yet serving.
 pub struct Server {
@@ -79,7 +80,11 @@ impl Server {
         http.timer(TokioTimer::new())
             .header_read_timeout(self.state.limits().header_timeout)
             .max_buf_size(MAX_HEAD_BYTES);
-        let write_timeout = self.state.limits().write_timeout;
+        let limits = self.state.limits();
+        let patience = Patience {
+            piece: limits.write_timeout,
+            answer: limits.request_timeout.saturating_add(limits.write_timeout),
+        };
         let router = router(self.state.clone());
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut draining = pin!(self.state.lifecycle.draining());
@@ -105,9 +110,13 @@ impl Server {
             if let Err(error) = stream.set_nodelay(true) {
                 debug!("a connection without TCP_NODELAY: {error}");
             }
-            let service = TowerToHyperService::new(router.clone());
-            let connection =
-                graceful.watch(http.serve_connection(TokioIo::new(Stall::new(stream, write_timeout)), service));
+            let stream = Stall::new(stream, patience);
+            let (asked, service) = (stream.asked(), TowerToHyperService::new(router.clone()));
+            let service = service_fn(move |request| {
+                asked.now();
+                service.call(request)
+            });
+            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
             connections.spawn(async move {
                 let _slot = slot;
                 // The client's journey says what matters of a connection that broke.

@@ -140,9 +140,11 @@ impl ApiError {
         }
     }
 
-    /// What the journey says of the error: never anything of a prompt.
+    /// What the journey says of the error: never anything of a prompt, wherever in the request somebody put it.
     pub fn journey_text(&self) -> Cow<'static, str> {
         match self {
+            Self::ModelNotFound { served, .. } => format!("another model than `{served}` was asked for").into(),
+            Self::ContentType(_) => "the body is not `application/json` by its content type".into(),
             Self::Unreadable { .. } => "the request cannot be read; its client was told where".into(),
             other => other.to_string().into(),
         }

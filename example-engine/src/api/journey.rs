@@ -74,7 +74,7 @@ impl Drop for RequestJourney {
     }
 }
 
-/// Ends the journeys of a request with its error, or gives them to its response's body: they depart when that is sent,
+/// Ends the journeys of a request with its error, or gives them to its response's body: they depart when its last piece goes out,
 /// and are aborted when that is dropped before.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ mod admission;
 mod backend;
 mod chat;
 mod completions;
+mod encoders;
 mod error;
 #[cfg(test)]
 mod fuzz;
@@ -41,6 +42,7 @@ pub use self::types::{Content, Message, Part};
 use crate::telemetry::DoTracing;
 use crate::tokenizer::Tokenizer;
 use admission::LiveIds;
+use encoders::Encoders;
 use metrics::Metrics;
 
 /// What the API is made of.
@@ -110,6 +112,7 @@ pub struct ApiState {
     created: u64,
     limits: Limits,
     waiting: Arc<Semaphore>,
+    encoders: Encoders,
     live_ids: Arc<LiveIds>,
     api_key: Option<ApiKey>,
     metrics: Metrics,
@@ -133,6 +136,7 @@ impl ApiState {
             model: config.model,
             created: unix_seconds(),
             waiting,
+            encoders: Encoders::default(),
             live_ids: Arc::default(),
             limits: config.limits,
             api_key: config.api_key,

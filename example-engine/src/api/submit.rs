@@ -18,7 +18,7 @@ use super::metrics::RequestTimer;
 use super::params::{Endpoint, MaxTokens, PromptInput, Validated, parse, validate};
 use crate::engine::{EngineCoreRequest, SamplingParams};
 
-/// Longer texts are encoded on a thread where they block nobody, bytes.
+/// What is in longer bodies is encoded on threads where it blocks nobody, bytes.
 const ENCODE_INLINE: usize = 8 * 1024;
 
 /// A request as it came in.
@@ -118,8 +118,9 @@ pub(super) async fn prepare(
         return Err(ApiError::ModelNotFound { asked: model.clone(), served: state.model.name.clone() });
     }
     let mut prompts = Vec::with_capacity(asked.prompts.len());
+    let inline = bytes.len() <= ENCODE_INLINE;
     for prompt in &asked.prompts {
-        let (field, token_ids) = encode(state, prompt).await?;
+        let (field, token_ids) = encode(state, prompt, inline).await?;
         prompts.push(EncodedPrompt { max_tokens: max_tokens(state, field, &asked, token_ids.len())?, token_ids });
     }
     Ok(Prepared { asked, prompts, waiting })
@@ -206,7 +207,7 @@ async fn read(state: &ApiState, headers: &HeaderMap, body: Body) -> Result<axum:
 }
 
 /// The tokens of a prompt, and the field that it came in.
-async fn encode(state: &ApiState, prompt: &PromptInput) -> Result<(&'static str, Vec<u32>), ApiError> {
+async fn encode(state: &ApiState, prompt: &PromptInput, inline: bool) -> Result<(&'static str, Vec<u32>), ApiError> {
     // A chat template writes the special tokens itself.
     let (field, text, special) = match prompt {
         PromptInput::Tokens(token_ids) => {
@@ -226,12 +227,12 @@ async fn encode(state: &ApiState, prompt: &PromptInput) -> Result<(&'static str,
         }
     };
     let tokenizer = state.tokenizer.clone();
-    let encoded = if text.len() > ENCODE_INLINE {
-        let encoded = tokio::task::spawn_blocking(move || tokenizer.encode(&text, special)).await;
-        // What a panic says may have the prompt in it.
-        encoded.map_err(|_| ApiError::Generation("the tokenizer panicked".into()))?
-    } else {
+    let encoded = if inline {
         tokenizer.encode(&text, special)
+    } else {
+        let encoded = state.encoders.run(move || tokenizer.encode(&text, special)).await;
+        // What a panic says may have the prompt in it.
+        encoded.ok_or_else(|| ApiError::Generation("the tokenizer panicked".into()))?
     };
     Ok((field, encoded.map_err(|error| ApiError::unreadable(field, format!("`{field}`: {error}")))?))
 }

@@ -2,6 +2,7 @@
 //! each request.
 
 mod convert;
+mod incoming;
 mod pool;
 mod remote;
 mod service;

@@ -24,6 +24,11 @@ const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 /// A silent connection is asked for a sign of life this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
+/// Outputs of one sequence that nobody has read yet, bytes; the core keeps the rest.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same of all sequences: as much as HTTP/2 allows, so that clients who read slowly hold up nobody else's sequences.
+const CONNECTION_WINDOW: u32 = i32::MAX as u32;
+
 /// A core that is reached by gRPC. The connection is made when it is first needed, and made again when it broke.
 #[derive(Debug)]
 pub(super) struct RemoteCore {
@@ -60,6 +65,8 @@ impl RemoteCore {
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .tcp_nodelay(true);
         if let Some(tls) = tls {
             endpoint = endpoint.tls_config(tls.clone())?;

@@ -6,19 +6,24 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
+use journey_layer::tracing::warn;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tonic::transport::ServerTlsConfig;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use super::incoming::incoming;
 use super::proto;
 use super::proto::engine_core_server::{EngineCore as Service, EngineCoreServer};
 use super::proto::generate_response::Event;
 use crate::engine::{EngineCore, OutputStream};
+use crate::server::LINGER;
 
 /// A connection that carries nothing is asked for a sign of life this often, so that an API that is gone without a word
 /// does not keep its sequences running.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// A connection from which nothing comes at all, no answer to that either, is closed.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// Serves one core to APIs in other processes.
 #[derive(Clone, Debug)]
@@ -69,8 +74,8 @@ impl Service for CoreServer {
     }
 }
 
-/// Serves `core` on a bound listener until `stop` resolves and the calls that run have ended; by TLS alone with the settings
-/// of [`tls::server`](super::tls::server).
+/// Serves `core` on a bound listener until `stop` resolves and the connections have ended, for which they get two seconds; by
+/// TLS alone with the settings of [`tls::server`](super::tls::server).
 ///
 /// # Errors
 /// The listener broke.
@@ -84,10 +89,25 @@ pub async fn serve_core(
     if let Some(tls) = tls {
         server = server.tls_config(tls)?;
     }
-    server
+    let (stopping, stopped) = oneshot::channel();
+    let stop = async {
+        stop.await;
+        let _ = stopping.send(());
+    };
+    let serving = server
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .add_service(EngineCoreServer::new(CoreServer { core }))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
-        .await
+        .serve_with_incoming_shutdown(incoming(listener, SILENCE), stop);
+    let late = async {
+        let _ = stopped.await;
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        served = serving => served,
+        () = late => {
+            warn!("connections were still open {LINGER:?} after the core had ended");
+            Ok(())
+        }
+    }
 }

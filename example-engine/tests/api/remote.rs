@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::support::remote::{Line, RemoteCoreHost};
-use crate::support::{Setup, abort_reason, capture, finish_status, text, until};
-use example_engine::grpc::CorePool;
+use crate::support::{PATIENCE, Setup, abort_reason, capture, finish_status, text, until};
+use example_engine::grpc::{CorePool, serve_core};
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
 
 const COMPLETIONS: &str = "/v1/completions";
 
@@ -53,6 +54,60 @@ async fn refusals_come_through_as_what_they_are() {
     let (request, cores) = server.journey().await;
     assert_eq!((abort_reason(&request).as_str(), cores.len()), ("validation_error", 1));
     assert_eq!(finish_status(&cores[0]), "ignored");
+}
+
+#[tokio::test]
+async fn a_core_that_is_told_to_end_aborts_what_is_left() {
+    let capture = capture();
+    let host = RemoteCoreHost::start(0);
+    let server = Setup::default().start_remote(&[&host], capture).await;
+    host.gate.allow(3);
+    let asked = tokio::spawn(server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 300})));
+    until("it runs", || host.core.stats().num_steps == 3).await;
+    let core = host.core.clone();
+    let down = tokio::task::spawn_blocking(move || core.shutdown(Duration::ZERO));
+    // It looks at its commands between two steps.
+    until("it has ended", || {
+        host.gate.allow(1);
+        down.is_finished()
+    })
+    .await;
+    assert_eq!(asked.await.expect("no panic").0, 503);
+    let (request, cores) = server.journey().await;
+    assert_eq!((abort_reason(&request).as_str(), finish_status(&cores[0]).as_str()), ("cancelled", "aborted"));
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_does_not_keep_a_core_from_ending() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let core = RemoteCoreHost::start(0).core.clone();
+    let serving = tokio::spawn(serve_core(listener, core, None, async { drop(stopped.await) }));
+    let silent = TcpStream::connect(address).await.expect("a connection");
+    let pool = CorePool::connect(&[format!("http://{address}")], None).expect("a pool");
+    until("the silent one was accepted before the other", || pool.num_up() == 1).await;
+    stop.send(()).expect("it serves");
+    let ended = tokio::time::timeout(PATIENCE, serving).await.expect("it ends");
+    ended.expect("no panic").expect("a listener");
+    drop(silent);
+}
+
+#[tokio::test]
+async fn outputs_that_nobody_reads_hold_up_no_other_sequence() {
+    let capture = capture();
+    let mut setup = Setup::default();
+    setup.engine.max_model_len = 100_000;
+    (setup.engine.block_size, setup.engine.num_blocks) = (1024, 1000);
+    let host = RemoteCoreHost::start_with(0, setup.engine.clone());
+    let server = setup.start_remote(&[&host], capture).await;
+    // More than a connection takes by default.
+    let unread = json!({"prompt": "a", "max_tokens": 60_000, "n": 10, "stream": true, "ignore_eos": true});
+    let mut response = server.post(COMPLETIONS, &unread).send().await.expect("an answer");
+    response.chunk().await.expect("a chunk");
+    until("all is generated", || host.core.stats().finished_length == 10).await;
+    assert_eq!(server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 3})).await.0, 200);
+    assert_eq!(server.pool().num_up(), 1);
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::{Setup, abort_reason, finish_status, serve, until};
+use crate::support::{PATIENCE, Setup, abort_reason, finish_status, serve, until};
+use example_engine::commands::shut_down;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
@@ -51,6 +52,18 @@ async fn what_does_not_finish_in_time_is_aborted_with_its_journeys_ended() {
     assert_eq!((abort_reason(&request).as_str(), finish_status(&cores[0]).as_str()), ("cancelled", "aborted"));
     server.assert_core_is_idle().await;
     server.serving.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_step_that_hangs_is_left_behind() {
+    let server = serve().await;
+    server.gate.allow(0);
+    let asked = tokio::spawn(server.ask(COMPLETIONS, &json!({"prompt": "a"})));
+    until("it has begun", || server.capture.stats().spans.live == 2).await;
+    let down = shut_down(server.core.clone(), Duration::ZERO);
+    tokio::time::timeout(PATIENCE, down).await.expect("it waits for no step");
+    server.gate.release();
+    asked.await.expect("no panic");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::support::processes::{Process, engine};
-use crate::support::{Setup, checkpoint, serve, text};
+use crate::support::{Setup, abort_reason, checkpoint, serve, text};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -167,6 +167,19 @@ async fn what_a_template_says_of_a_conversation_is_for_its_client_alone() {
     assert!(!format!("{request:?}").contains(PROMPT), "{request:?}");
     let error = |request: &CapturedSpan| request.event("api.ABORTED").attribute("error").map(|text| text.to_string());
     assert!(error(&request).is_some_and(|error| error.contains("cannot be read")));
+}
+
+#[tokio::test]
+async fn what_was_asked_for_in_place_of_the_model_is_for_its_client_alone() {
+    let server = serve().await;
+    let (status, answer) = server.ask(COMPLETIONS, &json!({"model": PROMPT, "prompt": "abc"})).await;
+    assert_eq!(status, 404);
+    assert!(answer["error"]["message"].as_str().is_some_and(|message| message.contains(PROMPT)), "{answer}");
+    let response = server.http.post(format!("{}{COMPLETIONS}", server.url)).header("content-type", PROMPT).body("{}");
+    assert_eq!(response.send().await.expect("an answer").status().as_u16(), 415);
+    let spans = server.journeys().await;
+    assert!(spans.len() == 2 && spans.iter().all(|span| abort_reason(span) == "validation_error"), "{spans:?}");
+    assert!(!format!("{spans:?}").contains(PROMPT), "{spans:?}");
 }
 
 #[tokio::test]
