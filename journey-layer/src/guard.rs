@@ -33,6 +33,9 @@ pub(crate) trait RawSpans: Send + Sync {
     /// # Errors
     /// The rule that it breaks.
     fn end(&self, name: SpanName, span: &SpanData) -> Result<(), Reason>;
+
+    /// A span has ended, and may have begun as one of the schema.
+    fn release(&self, span: &SpanData);
 }
 
 /// The one span processor of our provider.
@@ -96,7 +99,10 @@ impl SpanProcessor for Guard {
     fn on_end(&self, mut span: SpanData) {
         let count = Count { spans: 1, events: span.events.len() as u64 };
         self.stats.started(count);
-        match classify(&span).and_then(|name| self.rules.end(name, &span)) {
+        let verdict = classify(&span).and_then(|name| self.rules.end(name, &span));
+        // Whatever it is called by now: it may have been a journey's span when it began.
+        self.rules.release(&span);
+        match verdict {
             Ok(()) => {
                 let num_cut = raw::cut(&mut span, self.max_value_length);
                 if num_cut > 0 {
@@ -150,8 +156,11 @@ impl RawSpans for Core {
         if verdict.is_ok() {
             self.remember_key(key, clock::monotonic_ns());
         }
-        self.duplicates.release(key);
         verdict
+    }
+
+    fn release(&self, span: &SpanData) {
+        self.duplicates.release(Duplicates::span_key(span.span_context.trace_id(), span.span_context.span_id()));
     }
 }
 

@@ -271,6 +271,7 @@ impl LayerState {
     /// Turns an open span into a rejected one; its events so far go with it.
     fn reject_late(&self, id: u64, original: Original) {
         let Some(Entry::Live(live)) = self.table.remove(id) else { return };
+        self.forget_claim(&live);
         let core = &*self.core;
         let events = Count { spans: 0, events: live.record.event_count() as u64 };
         core.stats.count(Reason::DuplicateSpan, events);

@@ -59,8 +59,11 @@ impl Placeholders {
         if span.is_none() {
             return span;
         }
-        // Created outside the lock: creation runs every layer of the subscriber.
-        self.spans.write()[name as usize].get_or_insert(span).clone()
+        // Created outside the lock, and so is one dropped that came second: both run every layer of the subscriber.
+        let mut spans = self.spans.write();
+        let first = spans[name as usize].get_or_insert_with(|| span.clone()).clone();
+        drop(spans);
+        first
     }
 
     /// Lets go of the placeholders: they hold the subscriber that holds them.

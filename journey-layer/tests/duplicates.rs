@@ -104,6 +104,18 @@ fn a_live_request_id_is_refused_at_creation_and_later() {
 }
 
 #[test]
+fn a_span_that_is_refused_for_a_later_id_gives_its_first_one_free() {
+    let capture = testing::capture();
+    let [one, other] = ["cmpl-1", "cmpl-2"].map(|id| journey_span!(scope = "vllm.api", request_id = id));
+    journey_record!(&other, request_id = "cmpl-1");
+    assert_rejected(&capture, Reason::SameId, 0);
+    drop((one, other));
+    drop(journey_span!(scope = "vllm.api", request_id = "cmpl-2"));
+    let stats = capture.stats();
+    assert_eq!((stats.spans.rejected[&Reason::SameId], stats.spans.exported), (1, 2), "{stats}");
+}
+
+#[test]
 fn the_scope_of_the_historical_bug_is_refused_and_merged() {
     let capture = testing::capture();
     let api = journey_span!(scope = "vllm.api", request_id = "cmpl-1");

@@ -251,7 +251,9 @@ fn mistakes_in_the_endpoint_are_refused_at_the_start() {
     assert!(refused(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317")], otlp()).contains("write `http://c:4318`"));
     assert!(refused(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "gprc")], otlp()).contains("there is no such protocol"));
     assert!(refused(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")], otlp()).contains("write `http/protobuf`"));
-    assert!(refused(&[], otlp().header("bad header", "x")).contains("bad header"));
+    assert!(refused(&[], otlp().header("bad header", "x")).contains("a header `bad`"));
+    let as_curl = refused(&[("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Basic c2VjcmV0==")], otlp());
+    assert!(as_curl.contains("a header `authorization`") && !as_curl.to_lowercase().contains("c2vjc"), "{as_curl}");
     if !cfg!(feature = "tls") {
         assert!(refused(&[], otlp().endpoint("https://c")).contains("feature `tls`"));
     }

@@ -248,6 +248,21 @@ fn the_guard_refuses_a_second_llm_request_made_with_the_opentelemetry_api() {
     assert_eq!((memory.spans().len(), stats.balances()), (2, true));
 }
 
+#[test]
+fn a_span_of_the_api_that_gets_another_name_is_forgotten_when_it_ends() {
+    let memory = Exporter::memory();
+    let journey = builder().exporter(memory.clone()).build().unwrap();
+    let tracer = journey.tracer_provider().tracer("vllm.api");
+    let mut renamed = tracer.start("llm_request");
+    let context = Context::new().with_remote_span(&renamed);
+    renamed.update_name("POST /v1/completions");
+    drop(renamed);
+    tracer.start_with_context("llm_request", &context).end();
+    journey.flush(SECOND).unwrap();
+    let stats = journey.stats();
+    assert_eq!((stats.spans.rejected[&Reason::UnknownSpan], memory.spans().len()), (1, 1), "{stats}");
+}
+
 /// Takes the first spans of every batch and passes them on; the others are gone without a word.
 #[derive(Debug)]
 struct Leaky<E> {

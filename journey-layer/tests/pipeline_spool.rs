@@ -191,6 +191,42 @@ fn a_place_that_others_can_write_to_is_refused_and_never_taken_over() {
     assert_eq!((receiver.spans().len(), journey.stats().spans.recovered), (0, 0));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_directory_of_another_user_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let is_root = std::os::unix::fs::chown(directory.path(), Some(54_321), None).is_ok();
+    // Only root can give a directory away, and only to root nobody's is forbidden before.
+    if is_root {
+        let error = to(dead(), Protocol::Grpc, directory.path()).build().map(drop).unwrap_err().to_string();
+        assert!(error.contains("belongs to another user"), "{error}");
+    }
+}
+
+#[test]
+fn a_receiver_is_served_while_another_exporter_hangs() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(Protocol::HttpProtobuf);
+    let (let_go, held) = std::sync::mpsc::channel();
+    let both =
+        to(receiver.address, Protocol::HttpProtobuf, directory.path()).exporter(Exporter::new(Hanging(held.into())));
+    let bounded = both.max_queue_bytes(40_000).schedule_delay(Duration::from_millis(5));
+    let journey = bounded.build().unwrap();
+    let mut count = 0;
+    while journey.stats().spans.dropped() == 0 {
+        journeys(&journey, 1);
+        count += 1;
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let accepted = 2 * count - journey.stats().spans.dropped();
+    wait_until("all that the queue took has arrived", || receiver.spans().len() as u64 == accepted);
+    assert!(files(directory.path(), "request").is_empty(), "nothing was spooled in vain");
+    drop(let_go);
+    journey.shutdown(LONG).unwrap_err();
+    let stats = journey.stats();
+    assert_eq!((stats.spans.exported, stats.balances()), (accepted, true), "{stats}");
+}
+
 #[test]
 fn a_receivers_judgement_on_spooled_spans_is_counted_like_any_other() {
     let directory = tempfile::tempdir().unwrap();
@@ -212,6 +248,17 @@ struct Failing;
 impl SpanExporter for Failing {
     async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
         Err(OTelSdkError::InternalFailure("broken".into()))
+    }
+}
+
+/// Holds its thread until it is let go.
+#[derive(Debug)]
+struct Hanging(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl SpanExporter for Hanging {
+    async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+        let _ = self.0.lock().unwrap().recv();
+        Ok(())
     }
 }
 

@@ -268,8 +268,8 @@ impl Lane {
         Loss { message: format!("{}: {}", self.name, loss.message), ..loss }
     }
 
-    /// Puts `batch`, the one that is next, into the spool. Returns whether it is settled by that.
-    pub(crate) fn put_by(&mut self, batch: &mut Batch, now: Instant) -> bool {
+    /// Writes `batch` to the spool, this lane's settlement of it. Returns whether the spool took it.
+    pub(crate) fn spool(&mut self, batch: &mut Batch, now: Instant) -> bool {
         let (Driver::Remote(exporter), Some(spool)) = (&mut self.driver, &mut self.spool) else { return false };
         if self.spool_refused.is_some_and(|at| now.duration_since(at) < SPOOL_PAUSE) {
             return false;
@@ -283,14 +283,32 @@ impl Lane {
                 return false;
             }
         }
-        self.attempt = None;
+        if !self.is_sending() {
+            // The batch that is next is another one now.
+            self.attempt = None;
+        }
+        true
+    }
+
+    /// Puts `batch`, the one that is next, into the spool at the end, whether it is on its way or not. Returns whether the
+    /// spool took it.
+    pub(crate) fn put_by(&mut self, batch: &mut Batch, now: Instant) -> bool {
+        if !self.spool(batch, now) {
+            return false;
+        }
         self.next += 1;
-        // It may have arrived all the same; the receiver is there again before anybody can tell.
+        // It may have arrived all the same; nobody waits for the answer.
         if let State::Flying(handle, Cargo::Batch) = &self.state {
             handle.abort();
+            self.attempt = None;
             self.back_off("no answer before the batch was spooled", None, now);
         }
         true
+    }
+
+    /// Whether the batch that is next is on its way.
+    pub(crate) fn is_sending(&self) -> bool {
+        matches!(self.state, State::Flying(_, Cargo::Batch))
     }
 
     /// Whether its latest attempt failed, or takes long: batches will wait.

@@ -31,9 +31,9 @@ fn attributes_size(attributes: &[KeyValue]) -> usize {
         Value::Array(Array::String(texts)) => {
             texts.iter().map(|text| size_of::<StringValue>() + text.as_str().len()).sum()
         }
-        Value::Array(Array::I64(numbers)) => size_of_val(numbers.as_slice()),
-        Value::Array(Array::F64(numbers)) => size_of_val(numbers.as_slice()),
-        // On the wire each has a tag and a length.
+        // On the wire each has two tags and a length, and a negative integer ten bytes.
+        Value::Array(Array::I64(numbers)) => 13 * numbers.len(),
+        Value::Array(Array::F64(numbers)) => 11 * numbers.len(),
         Value::Array(Array::Bool(values)) => 4 * values.len(),
         _ => 0,
     };

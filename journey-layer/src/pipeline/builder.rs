@@ -323,6 +323,7 @@ fn spool_settings(
     Ok(Some(spool::Settings { directory, max_bytes }))
 }
 
+const MIN_SCHEDULE_DELAY: Duration = Duration::from_millis(5);
 const MAX_SCHEDULE_DELAY: Duration = Duration::from_secs(24 * 3600);
 
 fn limits(
@@ -341,8 +342,8 @@ fn limits(
         max_queue_bytes: max_queue_bytes.unwrap_or(defaults.max_queue_bytes),
         max_queue_spans,
         max_batch: max_batch.min(max_queue_spans),
-        // A clock does not reach for ever.
-        schedule_delay: schedule_delay.unwrap_or(default_delay).min(MAX_SCHEDULE_DELAY),
+        // No delay at all would keep a core busy, and a clock does not reach for ever.
+        schedule_delay: schedule_delay.unwrap_or(default_delay).clamp(MIN_SCHEDULE_DELAY, MAX_SCHEDULE_DELAY),
         export_timeout,
     }
 }

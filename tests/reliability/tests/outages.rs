@@ -144,6 +144,35 @@ fn what_a_receiver_refuses_for_good_is_counted_and_the_rest_goes_on() {
     }
 }
 
+#[test]
+fn a_receiver_that_is_too_slow_gets_what_it_takes_and_the_rest_through_the_spool() {
+    for protocol in PROTOCOLS {
+        let directory = tempfile::tempdir().expect("a directory");
+        let receiver = Receiver::start(protocol);
+        receiver.answer(Answer::Slow(Duration::from_millis(300)));
+        let pipeline = builder().exporter(receiver.exporter()).spool(directory.path());
+        let pipeline = pipeline.max_queue_bytes(400_000).schedule_delay(Duration::from_millis(5)).build();
+        let pipeline = pipeline.expect("a pipeline");
+        let tally = receiver.tally();
+        let mut journeys = 0;
+        let mut more = || {
+            traced(&pipeline, || (0..20).for_each(|n| journey(&format!("cmpl-{journeys}-{n}"))));
+            journeys += 20;
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        while pipeline.stats().spans.spooled == 0 {
+            more();
+        }
+        let arrived = tally.distinct_spans();
+        (0..200).for_each(|_| more());
+        assert!(tally.distinct_spans() > arrived, "the spool does not take what is on its way");
+        receiver.answer(Answer::Take);
+        wait_until("the spool is empty", || pipeline.stats().spans.spooled == 0);
+        all_arrived(&pipeline, &tally, journeys);
+        assert_eq!(tally.duplicates(), 0, "over {}", protocol.as_str());
+    }
+}
+
 /// They do not retry, and what they lose is known all the same.
 #[test]
 fn what_an_exporter_of_the_sdk_loses_in_an_outage_is_counted_to_the_span() {

@@ -240,7 +240,7 @@ fn flags(is_remote: bool) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::KeyValue;
+    use opentelemetry::{Array, KeyValue, Value};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
     use proptest::prelude::*;
@@ -249,6 +249,26 @@ mod tests {
     use crate::export::convert::Conversion;
     use crate::export::packed::Packed;
     use crate::record_samples::record;
+
+    #[test]
+    fn spans_of_the_api_take_no_more_bytes_than_they_are_counted_for() {
+        let conversion = Conversion::new(Semconv::Frozen);
+        let resource = Resource::builder_empty().build();
+        let arrays = [
+            Array::I64(vec![-1; 1000]),
+            Array::F64(vec![0.5; 1000]),
+            Array::Bool(vec![true; 1000]),
+            Array::String(vec!["x".into(); 1000]),
+        ];
+        for array in arrays {
+            let mut span = conversion.span_data(&SpanRecord::default());
+            span.attributes.push(KeyValue::new("array", Value::Array(array)));
+            let item = Item::Raw(Box::new(span));
+            let counted = item.wire_size();
+            let encoded = Encoder::new(&resource, Semconv::Frozen).encode(&[item]);
+            assert!(encoded.len() <= counted, "{} bytes, counted as {counted}", encoded.len());
+        }
+    }
 
     proptest! {
         #[test]

@@ -74,33 +74,16 @@ impl<'a> Url<'a> {
 /// The URL that an endpoint stands for.
 ///
 /// # Errors
-/// It cannot be what was meant. The error shows no password.
+/// It cannot be what was meant. The error shows no secret.
 pub(crate) fn resolve(value: &str, setting: Setting, protocol: Protocol, tls: bool) -> Result<String, OtlpError> {
-    let judge = |value: &str| judge(value, setting, protocol, tls);
-    judge(value).map_err(|error| judge(&for_people(value)).err().unwrap_or(error))
-}
-
-/// An endpoint without the password that may stand in it.
-pub(crate) fn for_people(value: &str) -> Cow<'_, str> {
-    let rest = value.find("://").map_or(0, |at| at + "://".len());
-    let end = value[rest..].find(['/', '?', '#']).map_or(value.len(), |at| rest + at);
-    match value[rest..end].rsplit_once('@') {
-        Some((user, _)) => {
-            let name = user.split_once(':').map_or("", |(name, _)| name);
-            format!("{}{name}:***{}", &value[..rest], &value[rest + user.len()..]).into()
-        }
-        None => value.into(),
-    }
-}
-
-fn judge(value: &str, setting: Setting, protocol: Protocol, tls: bool) -> Result<String, OtlpError> {
     let name = setting.name;
-    let owned = value.to_owned();
+    let owned = for_people(value).into_owned();
     let example = protocol.default_endpoint();
     let Some((scheme, rest)) = value.split_once("://") else {
         return Err(OtlpError::MissingScheme { setting: name, value: owned });
     };
     let url = Url::split(scheme, rest);
+    let instead = |scheme: &str, port, path: &str| for_people(&url.with(scheme, port, path)).into_owned();
     let invalid = |problem: String| OtlpError::InvalidUrl {
         setting: name,
         value: owned.clone(),
@@ -115,7 +98,7 @@ fn judge(value: &str, setting: Setting, protocol: Protocol, tls: bool) -> Result
         return Err(invalid("it has no valid host and port".into()));
     };
     if scheme == "https" && !tls {
-        return Err(OtlpError::NoTls { setting: name, value: owned, instead: url.with("http", None, url.path) });
+        return Err(OtlpError::NoTls { setting: name, value: owned, instead: instead("http", None, url.path) });
     }
     let (wrong, right, its) = match protocol {
         Protocol::HttpProtobuf => (GRPC_PORT, HTTP_PORT, "grpc"),
@@ -128,7 +111,7 @@ fn judge(value: &str, setting: Setting, protocol: Protocol, tls: bool) -> Result
             port: wrong,
             its,
             chosen: protocol.as_str(),
-            instead: url.with(&scheme, Some(right), url.path),
+            instead: instead(&scheme, Some(right), url.path),
         });
     }
     let path = url.path.trim_end_matches('/');
@@ -136,7 +119,7 @@ fn judge(value: &str, setting: Setting, protocol: Protocol, tls: bool) -> Result
         setting: name,
         value: owned.clone(),
         problem,
-        instead: url.with(&scheme, None, path),
+        instead: instead(&scheme, None, path),
     };
     let appended = |path: &str| Ok(url.with(&scheme, None, &format!("{path}{TRACES}")));
     let base = path.strip_suffix(TRACES);
@@ -161,6 +144,19 @@ fn judge(value: &str, setting: Setting, protocol: Protocol, tls: bool) -> Result
             Ok(url.with(&scheme, None, path))
         }
     }
+}
+
+/// An endpoint without what may be a secret in it: all before the last `@`, and the query.
+pub(crate) fn for_people(value: &str) -> Cow<'_, str> {
+    let scheme = value.find("://").map_or(0, |at| at + "://".len());
+    let host = value[scheme..].rfind('@').map_or(scheme, |at| scheme + at);
+    let query = value[host..].find(['?', '#']).map_or(value.len(), |at| host + at);
+    if host == scheme && query == value.len() {
+        return value.into();
+    }
+    let user = if host > scheme { "***" } else { "" };
+    let masked = if query < value.len() { "?***" } else { "" };
+    format!("{}{user}{}{masked}", &value[..scheme], &value[host..query]).into()
 }
 
 #[cfg(test)]
@@ -221,9 +217,19 @@ mod tests {
             let error = resolve(value, setting, protocol, true).expect_err(value).to_string();
             assert!(error.contains(hint) && error.contains(setting.name), "{value}: {error}");
         }
-        for value in ["http://me:secret@c:4317", "me:secret@c:4318", "ftp://secret@c", "http://me:secret@:1/"] {
+        for value in [
+            "http://me:secret@c:4317",
+            "me:secret@c:4318",
+            "ftp://secret@c",
+            "http://me:secret@:1/",
+            "http://me:a/secret@c:4318",
+            "http://me:a?secret@c:x",
+            "http://secret:@c:4317",
+            "http://c:4317?key=secret",
+            "http://c:4318/v1/traces?key=secret",
+        ] {
             let error = resolve(value, BASE, HttpProtobuf, true).expect_err(value).to_string();
-            assert!(!error.contains("secret") && error.contains("***@"), "{value}: {error}");
+            assert!(!error.contains("secret") && error.contains("***"), "{value}: {error}");
         }
         let error = resolve("https://c:4317", BASE, Grpc, false).unwrap_err().to_string();
         assert!(error.contains("feature `tls`") && error.contains("write `http://c:4317`"), "{error}");

@@ -105,6 +105,9 @@ fn headers(given: Vec<(String, String)>, env: &Env) -> Result<Vec<(String, Strin
         let name = name.to_ascii_lowercase();
         let token = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c);
         if name.is_empty() || !name.bytes().all(token) {
+            // Behind a blank or a colon stands the value of a header that was written in another form.
+            let end = name.bytes().position(|c| !token(c)).unwrap_or(name.len());
+            let name = name[..end].to_owned();
             return Err(OtlpError::Header { setting, name, problem: "a name is made of letters, digits and `-`" });
         }
         if !value.bytes().all(|c| matches!(c, b'\t' | b' '..=b'~')) {

@@ -209,6 +209,10 @@ impl Spool {
                     .push(format!("a spooled request cannot be read, and waits until it can: {path}: {error}"));
             }
             self.is_unread = read.is_err();
+            if self.is_unread {
+                // The others do not wait for it.
+                self.frames.rotate_left(1);
+            }
             match read.ok()? {
                 Ok(request) => return Some((number, request)),
                 Err(broken) => {
@@ -218,6 +222,7 @@ impl Spool {
                         self.stats.count(Reason::SpoolCorrupt, frame.count);
                     }
                     self.set_aside(&path, &broken);
+                    self.bytes = self.bytes - frame.bytes + size(&path.with_extension("corrupt"));
                 }
             }
         }

@@ -18,6 +18,8 @@ impl Place {
     pub(crate) fn take(directory: &Path) -> io::Result<Self> {
         for number in 0..MAX_PLACES {
             if let Some(place) = Self::lock(directory.join(number.to_string()))? {
+                #[cfg(unix)]
+                refuse_strangers(directory)?;
                 return Ok(place);
             }
         }
@@ -64,6 +66,17 @@ impl Place {
         files.sort();
         Ok(files)
     }
+}
+
+/// Whoever owns the directory around a place can put another in its stead.
+#[cfg(unix)]
+fn refuse_strangers(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let owner = fs::metadata(directory)?.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other(format!("{} belongs to another user; choose another", directory.display())));
+    }
+    Ok(())
 }
 
 /// Spans from a directory that others can write to would go out as this process's own.

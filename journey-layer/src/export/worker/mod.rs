@@ -232,14 +232,25 @@ impl Worker {
     /// what a receiver does not take fast enough. Returns whether it did.
     fn relieve(&mut self, now: Instant) -> bool {
         let (bytes, max) = (self.shared.queued_bytes(), self.shared.limits.max_queue_bytes);
-        let mut relieved = false;
-        for lane in self.lanes.iter_mut().filter(|lane| lane.spool.is_some()) {
-            let pressed = bytes > max / 2 && lane.trouble.is_some() || bytes > max / 4 * 3;
-            if pressed && let Some(batch) = self.batches.get_mut((lane.next - self.first) as usize) {
-                relieved |= lane.put_by(batch, now);
-            }
+        let Some(mine) = self.lanes.iter().position(|lane| lane.spool.is_some()) else { return false };
+        let lane = &self.lanes[mine];
+        if bytes <= max / 2 || bytes <= max / 4 * 3 && lane.trouble.is_none() {
+            return false;
         }
-        relieved
+        // What is on its way stays, and may arrive at any moment; what another exporter has yet to take stays in memory.
+        let number = lane.next + u64::from(lane.is_sending());
+        let is_free = self.lanes.iter().enumerate().all(|(at, lane)| at == mine || lane.next > number);
+        let at = (number - self.first) as usize;
+        let Some(batch) = self.batches.get_mut(at).filter(|_| is_free) else { return false };
+        if !self.lanes[mine].spool(batch, now) {
+            return false;
+        }
+        let batch = self.batches.remove(at).expect("it is there");
+        // Those behind it have other numbers now.
+        let next = self.lanes.iter_mut().map(|lane| &mut lane.next).chain([&mut self.unpacked]);
+        next.filter(|next| **next > number).for_each(|next| *next -= 1);
+        self.account(batch);
+        true
     }
 
     /// Packs a batch that will wait, as far as anybody can tell. Returns whether there was one.
