@@ -90,7 +90,13 @@ pub async fn core(args: &CoreArgs) -> Result<ExitCode, Box<dyn Error>> {
             () = lifecycle.stopped() => shut_down(core.clone(), Duration::ZERO).await,
         }
     };
-    serve_core(listener, core.clone(), tls, down).await?;
+    // A connection that does not end holds up nothing.
+    let late = async {
+        lifecycle.draining().await;
+        let _ = tokio::time::timeout(args.drain_timeout, lifecycle.stopped()).await;
+        tokio::time::sleep(LINGER).await;
+    };
+    serve_core(listener, core.clone(), tls, down, late).await?;
     finish(&telemetry)
 }
 

@@ -20,10 +20,19 @@ pub(crate) struct RecordPool(Arc<Shared>);
 #[allow(clippy::vec_box, reason = "records travel boxed; taking one out of its box would copy it")]
 type Records = Vec<Box<SpanRecord>>;
 
-type Shared = Mutex<Records>;
+type Shared = Mutex<Free>;
 
-/// Records that are kept at most, about eight megabytes: as many as may be under way while a batch is sent.
+/// What nobody uses.
+#[derive(Debug, Default)]
+struct Free {
+    records: Records,
+    bytes: usize,
+}
+
+/// Records that are kept at most: as many as may be under way while a batch is sent.
 const MAX_FREE: usize = 8192;
+/// The same in bytes. Most records take one kilobyte.
+const MAX_FREE_BYTES: usize = 16 << 20;
 /// Records that a thread takes at once: it then leaves the lock to others for as many spans.
 const SHARE: usize = 32;
 /// A record that grew beyond this is not kept, bytes.
@@ -57,8 +66,9 @@ impl RecordPool {
         let mut records = self.own(std::mem::take)?;
         {
             let mut free = self.0.lock();
-            let from = free.len().saturating_sub(SHARE);
-            records.extend(free.drain(from..));
+            let from = free.records.len().saturating_sub(SHARE);
+            records.extend(free.records.drain(from..));
+            free.bytes -= records.iter().map(|record| record.size()).sum::<usize>();
         }
         let one = records.pop();
         self.own(|own| *own = records);
@@ -95,14 +105,19 @@ impl RecordPool {
 
     /// Gives records back.
     pub(crate) fn give(&self, records: impl Iterator<Item = Box<SpanRecord>>) {
-        let mut some = Records::with_capacity(64);
-        let mut records = records.filter(|record| record.size() <= MAX_SIZE).map(cleared).peekable();
+        let mut some = Vec::with_capacity(64);
+        let records = records.map(cleared).map(|record| (record.size(), record));
+        let mut records = records.filter(|(size, _)| *size <= MAX_SIZE).peekable();
         while records.peek().is_some() {
-            // Cleared outside the lock, some at a time: requests wait for it.
+            // Cleared and measured outside the lock, some at a time: requests wait for it.
             some.extend(records.by_ref().take(64));
             let mut free = self.0.lock();
-            let room = MAX_FREE.saturating_sub(free.len());
-            free.extend(some.drain(..).take(room));
+            for (size, record) in some.drain(..) {
+                if free.records.len() < MAX_FREE && free.bytes + size <= MAX_FREE_BYTES {
+                    free.bytes += size;
+                    free.records.push(record);
+                }
+            }
         }
     }
 }
@@ -110,4 +125,31 @@ impl RecordPool {
 fn cleared(mut record: Box<SpanRecord>) -> Box<SpanRecord> {
     record.clear();
     record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_by_bytes_and_by_number() {
+        let pool = RecordPool::default();
+        let large = || {
+            let mut record = Box::<SpanRecord>::default();
+            record.text.reserve(MAX_SIZE / 2);
+            record
+        };
+        pool.give((0..MAX_FREE).map(|_| large()));
+        let bytes = || {
+            let free = pool.0.lock();
+            assert_eq!(free.bytes, free.records.iter().map(|record| record.size()).sum::<usize>());
+            free.bytes
+        };
+        assert!((MAX_FREE_BYTES - MAX_SIZE..=MAX_FREE_BYTES).contains(&bytes()));
+        while bytes() > 0 {
+            drop(pool.take());
+        }
+        pool.give((0..2 * MAX_FREE).map(|_| Box::default()));
+        assert_eq!(pool.0.lock().records.len(), MAX_FREE);
+    }
 }

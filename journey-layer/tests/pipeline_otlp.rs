@@ -177,10 +177,10 @@ fn a_receiver_that_stays_busy_is_asked_less_and_less_often() {
         let journey = builder().exporter(receiver.exporter()).schedule_delay(Duration::from_millis(1)).build().unwrap();
         journeys(&journey, 1);
         wait_until("the batch arrived", || journey.stats().spans.exported == 2);
-        // At least half of each: 0.1, 0.2 and 0.4 s.
+        // At least half of each: 0.1, 0.2 and 0.4 s. Its two spans may go in two batches.
         let pauses = receiver.pauses();
         let least = [50, 100, 200].map(Duration::from_millis);
-        assert!(pauses.len() == 3 && pauses.iter().zip(least).all(|(pause, least)| *pause >= least), "{pauses:?}");
+        assert!(pauses.len() >= 3 && pauses.iter().zip(least).all(|(pause, least)| *pause >= least), "{pauses:?}");
     }
 }
 

@@ -31,26 +31,28 @@ impl Encoders {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::{Mutex, mpsc};
     use std::time::Duration;
 
     use super::*;
 
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_keeps_its_thread_and_takes_no_other() {
-        static RUNNING: AtomicUsize = AtomicUsize::new(0);
-        static MOST: AtomicUsize = AtomicUsize::new(0);
         let encoders = Encoders(Arc::new(Semaphore::new(2)));
-        let work = || {
-            MOST.fetch_max(RUNNING.fetch_add(1, SeqCst) + 1, SeqCst);
-            std::thread::sleep(Duration::from_millis(20));
-            RUNNING.fetch_sub(1, SeqCst);
-        };
+        let begun = Arc::<AtomicUsize>::default();
+        let (let_go, held) = mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
         for _ in 0..20 {
-            let abandoned = tokio::time::timeout(Duration::from_millis(1), encoders.run(work));
-            assert!(abandoned.await.is_err());
+            let (begun, held) = (begun.clone(), held.clone());
+            let work = move || {
+                begun.fetch_add(1, SeqCst);
+                let _ = held.lock().map(|held| held.recv());
+            };
+            assert!(tokio::time::timeout(Duration::from_millis(5), encoders.run(work)).await.is_err());
         }
-        assert_eq!(encoders.run(work).await, Some(()));
+        drop(let_go);
+        assert_eq!(encoders.run(|| 7).await, Some(7));
         assert_eq!(encoders.run(|| panic!("as the test wants it")).await, None::<()>);
-        assert!(MOST.load(SeqCst) <= 2);
+        assert!(begun.load(SeqCst) <= 2, "{begun:?}");
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures_core::Stream;
 use journey_layer::tracing::warn;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tonic::transport::ServerTlsConfig;
 use tonic::{Request, Response, Status};
 
@@ -17,7 +16,6 @@ use super::proto;
 use super::proto::engine_core_server::{EngineCore as Service, EngineCoreServer};
 use super::proto::generate_response::Event;
 use crate::engine::{EngineCore, OutputStream};
-use crate::server::LINGER;
 
 /// A connection that carries nothing is asked for a sign of life this often, so that an API that is gone without a word
 /// does not keep its sequences running.
@@ -74,8 +72,8 @@ impl Service for CoreServer {
     }
 }
 
-/// Serves `core` on a bound listener until `stop` resolves and the connections have ended, for which they get two seconds; by
-/// TLS alone with the settings of [`tls::server`](super::tls::server).
+/// Serves `core` on a bound listener until `stop` resolves and the calls that run have ended, or until `late` does; by TLS alone
+/// with the settings of [`tls::server`](super::tls::server).
 ///
 /// # Errors
 /// The listener broke.
@@ -84,29 +82,21 @@ pub async fn serve_core(
     core: EngineCore,
     tls: Option<ServerTlsConfig>,
     stop: impl Future<Output = ()>,
+    late: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let mut server = tonic::transport::Server::builder();
     if let Some(tls) = tls {
         server = server.tls_config(tls)?;
     }
-    let (stopping, stopped) = oneshot::channel();
-    let stop = async {
-        stop.await;
-        let _ = stopping.send(());
-    };
     let serving = server
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .add_service(EngineCoreServer::new(CoreServer { core }))
         .serve_with_incoming_shutdown(incoming(listener, SILENCE), stop);
-    let late = async {
-        let _ = stopped.await;
-        tokio::time::sleep(LINGER).await;
-    };
     tokio::select! {
         served = serving => served,
         () = late => {
-            warn!("connections were still open {LINGER:?} after the core had ended");
+            warn!("connections were still open when their time was over");
             Ok(())
         }
     }

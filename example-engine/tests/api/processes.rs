@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use crate::support::processes::{FileSpan, Process, Workspace, engine, read_spans, run};
 use crate::support::{free_port, until};
@@ -66,6 +67,20 @@ async fn under_a_rate_no_header_forces_a_journey() {
     assert_eq!(read_spans(&workspace.journeys).len(), 0);
 }
 
+#[test]
+fn a_connection_that_says_nothing_does_not_keep_a_core_from_ending() {
+    let workspace = Workspace::new();
+    let core = workspace.start("core", "0", &["--drain-timeout", "0.5"]);
+    let silent = std::net::TcpStream::connect(core.url.trim_start_matches("http://")).expect("a connection");
+    // Until it is accepted it would be closed at once.
+    std::thread::sleep(Duration::from_millis(200));
+    let told = Instant::now();
+    core.terminate();
+    assert_eq!(core.exit_code(), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(12), "before its silence alone ends it");
+    drop(silent);
+}
+
 #[tokio::test]
 async fn traces_join_across_processes_and_survive_the_death_of_a_core() {
     let workspace = Workspace::new();
@@ -85,7 +100,7 @@ async fn traces_join_across_processes_and_survive_the_death_of_a_core() {
             {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("no core came up");
     };

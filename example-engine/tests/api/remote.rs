@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use crate::support::remote::{Line, RemoteCoreHost};
 use crate::support::{PATIENCE, Setup, abort_reason, capture, finish_status, text, until};
-use example_engine::grpc::{CorePool, serve_core};
+use example_engine::grpc::CorePool;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 
 const COMPLETIONS: &str = "/v1/completions";
 
@@ -78,27 +77,13 @@ async fn a_core_that_is_told_to_end_aborts_what_is_left() {
 }
 
 #[tokio::test]
-async fn a_connection_that_says_nothing_does_not_keep_a_core_from_ending() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let core = RemoteCoreHost::start(0).core.clone();
-    let serving = tokio::spawn(serve_core(listener, core, None, async { drop(stopped.await) }));
-    let silent = TcpStream::connect(address).await.expect("a connection");
-    let pool = CorePool::connect(&[format!("http://{address}")], None).expect("a pool");
-    until("the silent one was accepted before the other", || pool.num_up() == 1).await;
-    stop.send(()).expect("it serves");
-    let ended = tokio::time::timeout(PATIENCE, serving).await.expect("it ends");
-    ended.expect("no panic").expect("a listener");
-    drop(silent);
-}
-
-#[tokio::test]
 async fn outputs_that_nobody_reads_hold_up_no_other_sequence() {
     let capture = capture();
     let mut setup = Setup::default();
     setup.engine.max_model_len = 100_000;
     (setup.engine.block_size, setup.engine.num_blocks) = (1024, 1000);
+    // It shall be left unread for as long as this takes.
+    (setup.limits.write_timeout, setup.limits.request_timeout) = (10 * PATIENCE, 10 * PATIENCE);
     let host = RemoteCoreHost::start_with(0, setup.engine.clone());
     let server = setup.start_remote(&[&host], capture).await;
     // More than a connection takes by default.

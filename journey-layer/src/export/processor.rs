@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter, SpanProcessor};
 use parking_lot::Mutex;
 
 use crate::export::batch::{Loss, Refused, Spans};
-use crate::export::lane::{Accepted, Outcome};
+use crate::export::lane::{Accepted, Failure, Outcome};
 use crate::export::local::Local;
 use crate::stats::{Count, Reason};
 
@@ -156,8 +156,8 @@ impl TalliedProcessor {
 
 impl Local for TalliedProcessor {
     fn export(&mut self, spans: Spans) -> Outcome {
-        if self.is_late {
-            self.pass_on();
+        if self.is_late && !self.pass_on() {
+            return Err(Failure::transient("the span processor still has spans from before"));
         }
         let given = spans.total();
         let (taken, failed) = (self.tally.taken.get(), self.tally.failed.get());

@@ -151,7 +151,7 @@ fn a_receiver_that_is_too_slow_gets_what_it_takes_and_the_rest_through_the_spool
         let receiver = Receiver::start(protocol);
         receiver.answer(Answer::Slow(Duration::from_millis(300)));
         let pipeline = builder().exporter(receiver.exporter()).spool(directory.path());
-        let pipeline = pipeline.max_queue_bytes(400_000).schedule_delay(Duration::from_millis(5)).build();
+        let pipeline = pipeline.max_queue_bytes(1 << 20).schedule_delay(Duration::from_millis(5)).build();
         let pipeline = pipeline.expect("a pipeline");
         let tally = receiver.tally();
         let mut journeys = 0;
@@ -171,6 +171,29 @@ fn a_receiver_that_is_too_slow_gets_what_it_takes_and_the_rest_through_the_spool
         all_arrived(&pipeline, &tally, journeys);
         assert_eq!(tally.duplicates(), 0, "over {}", protocol.as_str());
     }
+}
+
+#[test]
+fn a_flush_waits_for_what_is_on_its_way_while_what_came_later_goes_into_the_spool() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let receiver = Receiver::start(Protocol::HttpProtobuf);
+    receiver.answer(Answer::Slow(Duration::from_secs(2)));
+    let pipeline = builder().exporter(receiver.exporter()).spool(directory.path()).max_queue_bytes(400_000);
+    let pipeline = pipeline.schedule_delay(Duration::from_millis(5)).build().expect("a pipeline");
+    traced(&pipeline, || (0..10).for_each(|n| journey(&format!("cmpl-{n}"))));
+    let tally = receiver.tally();
+    std::thread::scope(|scope| {
+        let flushed = scope.spawn(|| {
+            let _ = pipeline.flush(MINUTE);
+            tally.distinct_spans()
+        });
+        while !flushed.is_finished() {
+            traced(&pipeline, || (0..20).for_each(|n| journey(&format!("cmpl-later-{n}"))));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(flushed.join().expect("no panic") >= 10 * SPANS, "{}", pipeline.stats());
+    });
+    assert!(pipeline.stats().spans.spooled > 0, "{}", pipeline.stats());
 }
 
 /// They do not retry, and what they lose is known all the same.

@@ -1,5 +1,6 @@
 //! An engine core behind gRPC that can be killed.
 
+use std::future::pending;
 use std::time::Duration;
 
 use example_engine::engine::{EngineConfig, EngineCore};
@@ -37,7 +38,7 @@ impl RemoteCoreHost {
         let served = core.clone();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            serve_core(listener, served, None, std::future::pending()).await
+            serve_core(listener, served, None, pending(), pending()).await
         });
         Self { core, gate, port, runtime: Some(runtime) }
     }

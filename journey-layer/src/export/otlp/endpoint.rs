@@ -79,7 +79,7 @@ pub(crate) fn resolve(value: &str, setting: Setting, protocol: Protocol, tls: bo
     let name = setting.name;
     let owned = for_people(value).into_owned();
     let example = protocol.default_endpoint();
-    let Some((scheme, rest)) = value.split_once("://") else {
+    let Some((scheme, rest)) = split_scheme(value) else {
         return Err(OtlpError::MissingScheme { setting: name, value: owned });
     };
     let url = Url::split(scheme, rest);
@@ -146,9 +146,15 @@ pub(crate) fn resolve(value: &str, setting: Setting, protocol: Protocol, tls: bo
     }
 }
 
+/// A URL's scheme, and what stands behind it.
+fn split_scheme(value: &str) -> Option<(&str, &str)> {
+    let is_scheme = |scheme: &str| scheme.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c));
+    value.split_once("://").filter(|(scheme, _)| is_scheme(scheme))
+}
+
 /// An endpoint without what may be a secret in it: all before the last `@`, and the query.
 pub(crate) fn for_people(value: &str) -> Cow<'_, str> {
-    let scheme = value.find("://").map_or(0, |at| at + "://".len());
+    let scheme = split_scheme(value).map_or(0, |(scheme, _)| scheme.len() + "://".len());
     let host = value[scheme..].rfind('@').map_or(scheme, |at| scheme + at);
     let query = value[host..].find(['?', '#']).map_or(value.len(), |at| host + at);
     if host == scheme && query == value.len() {
@@ -225,6 +231,7 @@ mod tests {
             "http://me:a/secret@c:4318",
             "http://me:a?secret@c:x",
             "http://secret:@c:4317",
+            "me:secret@c:4318/?url=http://d",
             "http://c:4317?key=secret",
             "http://c:4318/v1/traces?key=secret",
         ] {

@@ -82,6 +82,8 @@ struct Worker {
     first: u64,
     /// Number of the first that was not packed.
     unpacked: u64,
+    /// Spans that are settled, and come after the first batch.
+    ahead: u64,
     flushes: Vec<Request>,
     shutdown: Option<Request>,
     last_batch: Instant,
@@ -116,6 +118,7 @@ impl Worker {
             batches: VecDeque::new(),
             first: 0,
             unpacked: 0,
+            ahead: 0,
             flushes: Vec::new(),
             shutdown: None,
             last_batch: now,
@@ -249,7 +252,12 @@ impl Worker {
         // Those behind it have other numbers now.
         let next = self.lanes.iter_mut().map(|lane| &mut lane.next).chain([&mut self.unpacked]);
         next.filter(|next| **next > number).for_each(|next| *next -= 1);
-        self.account(batch);
+        if self.lanes[mine].is_sending() {
+            // A flush that waits for the one on its way is not to take this one's end for it.
+            self.ahead += self.account(batch);
+        } else {
+            self.settle(batch);
+        }
         true
     }
 
@@ -276,11 +284,18 @@ impl Worker {
                 batch.loss = Some(Loss { reason: Reason::NoExporter, message: String::new() });
             }
             self.first += 1;
-            self.account(batch);
+            self.settle(batch);
         }
     }
 
-    fn account(&mut self, batch: Batch) {
+    /// Writes a batch into the ledger that every lane has settled, and all before it.
+    fn settle(&mut self, batch: Batch) {
+        let spans = self.account(batch) + std::mem::take(&mut self.ahead);
+        self.shared.settled.fetch_add(spans, Relaxed);
+    }
+
+    /// Writes a batch into the ledger. Returns the number of its spans.
+    fn account(&mut self, batch: Batch) -> u64 {
         let (count, size) = (batch.count, batch.size);
         let spool = self.lanes.iter_mut().find_map(|lane| lane.spool.as_mut());
         let lost = batch.account(&self.shared.stats, &self.shared.pool, spool);
@@ -289,7 +304,7 @@ impl Worker {
             self.report(spans, loss, Instant::now());
         }
         self.shared.release(count, size);
-        self.shared.settled.fetch_add(count.spans, Relaxed);
+        count.spans
     }
 
     fn report(&mut self, spans: u64, loss: Loss, now: Instant) {

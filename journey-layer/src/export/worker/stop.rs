@@ -20,7 +20,7 @@ impl Worker {
         for mut batch in std::mem::take(&mut self.batches) {
             let message = self.lanes.iter().find_map(|lane| lane.trouble.clone()).unwrap_or("no time was left".into());
             batch.loss.get_or_insert(Loss { reason: Reason::Shutdown, message });
-            self.account(batch);
+            self.settle(batch);
         }
         let end = request.deadline.max(Instant::now() + TICK);
         if result.is_ok() {
