@@ -25,7 +25,8 @@ type Shared = Mutex<Free>;
 /// What nobody uses.
 #[derive(Debug, Default)]
 struct Free {
-    records: Records,
+    /// With their sizes, which are not looked up again: a record that nobody uses is in nobody's cache.
+    records: Vec<(usize, Box<SpanRecord>)>,
     bytes: usize,
 }
 
@@ -67,8 +68,11 @@ impl RecordPool {
         {
             let mut free = self.0.lock();
             let from = free.records.len().saturating_sub(SHARE);
-            records.extend(free.records.drain(from..));
-            free.bytes -= records.iter().map(|record| record.size()).sum::<usize>();
+            let Free { records: some, bytes } = &mut *free;
+            records.extend(some.drain(from..).map(|(size, record)| {
+                *bytes -= size;
+                record
+            }));
         }
         let one = records.pop();
         self.own(|own| *own = records);
@@ -115,7 +119,7 @@ impl RecordPool {
             for (size, record) in some.drain(..) {
                 if free.records.len() < MAX_FREE && free.bytes + size <= MAX_FREE_BYTES {
                     free.bytes += size;
-                    free.records.push(record);
+                    free.records.push((size, record));
                 }
             }
         }
@@ -142,7 +146,7 @@ mod tests {
         pool.give((0..MAX_FREE).map(|_| large()));
         let bytes = || {
             let free = pool.0.lock();
-            assert_eq!(free.bytes, free.records.iter().map(|record| record.size()).sum::<usize>());
+            assert_eq!(free.bytes, free.records.iter().map(|(_, record)| record.size()).sum::<usize>());
             free.bytes
         };
         assert!((MAX_FREE_BYTES - MAX_SIZE..=MAX_FREE_BYTES).contains(&bytes()));
