@@ -80,17 +80,17 @@ async fn a_core_that_is_told_to_end_aborts_what_is_left() {
 async fn outputs_that_nobody_reads_hold_up_no_other_sequence() {
     let capture = capture();
     let mut setup = Setup::default();
-    setup.engine.max_model_len = 100_000;
+    (setup.engine.max_model_len, setup.engine.max_num_seqs) = (10_000, 200);
     (setup.engine.block_size, setup.engine.num_blocks) = (1024, 1000);
     // It shall be left unread for as long as this takes.
     (setup.limits.write_timeout, setup.limits.request_timeout) = (10 * PATIENCE, 10 * PATIENCE);
     let host = RemoteCoreHost::start_with(0, setup.engine.clone());
     let server = setup.start_remote(&[&host], capture).await;
-    // More than a connection takes by default.
-    let unread = json!({"prompt": "a", "max_tokens": 60_000, "n": 10, "stream": true, "ignore_eos": true});
+    // More sequences than a connection has room for by default, each with more than is sent unread.
+    let unread = json!({"prompt": ["a", "b"], "max_tokens": 7_000, "n": 50, "stream": true, "ignore_eos": true});
     let mut response = server.post(COMPLETIONS, &unread).send().await.expect("an answer");
     response.chunk().await.expect("a chunk");
-    until("all is generated", || host.core.stats().finished_length == 10).await;
+    until("all is generated", || host.core.stats().finished_length == 100).await;
     assert_eq!(server.ask(COMPLETIONS, &json!({"prompt": "a", "max_tokens": 3})).await.0, 200);
     assert_eq!(server.pool().num_up(), 1);
 }
