@@ -85,12 +85,6 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(code) => ExitCode::from(code),
-        // Whoever reads our output has seen enough: `journey check .. | head`.
-        Err(Failure::Check(error) | Failure::Report(ReportError::Text(error)))
-            if error.kind() == io::ErrorKind::BrokenPipe =>
-        {
-            ExitCode::SUCCESS
-        }
         Err(error) => {
             let _ = writeln!(io::stderr(), "journey: {error}");
             ExitCode::from(2)
@@ -199,10 +193,7 @@ fn report(args: ReportArgs) -> Result<u8, Failure> {
     let options = Options { slowest, max_open: max_open.max(1), html, perfetto, link };
     let mut report = Report::new(options, files.clone()).map_err(ReportError::from)?;
     read_files(&files, &mut report);
-    let mut out = BufWriter::new(io::stdout().lock());
-    let code = report.finish(&mut out)?;
-    out.flush()?;
-    Ok(code)
+    Ok(report.finish(&mut BufWriter::new(io::stdout().lock()))?)
 }
 
 fn check(args: CheckArgs) -> Result<u8, Failure> {
@@ -210,7 +201,9 @@ fn check(args: CheckArgs) -> Result<u8, Failure> {
     read_files(&args.files, &mut checker);
     let outcome = checker.finish();
     let mut out = BufWriter::new(io::stdout().lock());
-    outcome.write(args.format, &args.files, &mut out)?;
-    out.flush()?;
-    Ok(outcome.exit_code())
+    match outcome.write(args.format, &args.files, &mut out).and_then(|()| out.flush()) {
+        // Whoever reads the findings has seen enough: `journey check .. | head`.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(outcome.exit_code()),
+    }
 }

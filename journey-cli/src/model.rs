@@ -74,6 +74,16 @@ impl<K: Copy> Name<K> {
     }
 }
 
+impl<K> Name<K> {
+    /// Heap bytes.
+    fn footprint(&self) -> usize {
+        match self {
+            Self::Known(_) => 0,
+            Self::Other(name) => name.len(),
+        }
+    }
+}
+
 impl Name<SpanName> {
     /// The name on the wire.
     pub fn as_str(&self) -> &str {
@@ -345,10 +355,12 @@ impl Span {
                 })
                 .sum()
         };
-        let events: usize =
-            self.events.iter().map(|event| size_of::<SpanEvent>() + attributes(&event.attributes)).sum();
+        let event = |event: &SpanEvent| size_of::<SpanEvent>() + event.name.footprint() + attributes(&event.attributes);
         size_of::<Self>()
-            + events
+            + self.name.footprint()
+            // It is shared with the others of its export, which may be gone before it.
+            + attributes(&self.resource.attributes)
+            + self.events.iter().map(event).sum::<usize>()
             + attributes(&self.attributes)
             + self.links.len() * size_of::<SpanRef>()
             + self.status_message.len()

@@ -168,6 +168,18 @@ fn a_long_line_is_read_in_little_memory_and_a_huge_span_is_skipped() {
 }
 
 #[test]
+fn endless_blank_lines_take_no_memory() {
+    let mut text = Trace::one().lines(2);
+    text.push_str("{\"x\":[");
+    text.push_str(&"\n".repeat(100 << 20));
+    text.push_str(&Trace::one().lines(2));
+    let (dir, _) = common::file("blank.jsonl", text);
+    let limited = format!("ulimit -v 120000; exec {} check blank.jsonl --format json", env!("CARGO_BIN_EXE_journey"));
+    let output = Command::new("sh").args(["-c", &limited]).current_dir(dir.path()).output().unwrap();
+    assert_eq!(parse(&output).0, 4, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn broken_protobuf_says_where() {
     let body = Trace::one().protobuf();
     let two = [body.clone(), body.clone()].concat();

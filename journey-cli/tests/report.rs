@@ -128,6 +128,45 @@ fn an_output_that_cannot_be_written_is_named() {
 }
 
 #[test]
+fn what_is_no_earlier_report_is_not_overwritten() {
+    let traces = Trace::one().lines(5);
+    let (dir, _) = common::file("engine.jsonl", traces.clone());
+    let path = |name: &str| dir.path().join(name);
+    for option in ["--html", "--perfetto"] {
+        let output = run_in(dir.path(), &["report", "-", option, "engine.jsonl"], traces.as_bytes());
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(told.contains("cannot write engine.jsonl: it is no earlier report; remove it"), "{told}");
+        assert_eq!(std::fs::read_to_string(path("engine.jsonl")).unwrap(), traces, "nothing is lost");
+        for _ in 0..2 {
+            let output = run_in(dir.path(), &["report", "engine.jsonl", option, "made"], b"");
+            assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        std::fs::remove_file(path("made")).unwrap();
+    }
+    let both = run_in(dir.path(), &["report", "engine.jsonl", "--html", "made", "--perfetto", "made"], b"");
+    assert!(String::from_utf8_lossy(&both.stderr).contains("cannot be both"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_has_seen_enough_costs_neither_the_files_nor_the_verdict() {
+    let (dir, _) = common::file("engine.jsonl", Trace::one().lines(5));
+    std::fs::write(dir.path().join("broken.jsonl"), "garbage\n").unwrap();
+    let journey = env!("CARGO_BIN_EXE_journey");
+    let closed = |command: &str| {
+        let script =
+            format!("exec 3>&1; (trap '' PIPE; sleep 0.2; '{journey}' {command}; echo $? >code) | true; cat code");
+        let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(dir.path()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    assert_eq!(closed("report engine.jsonl --html page --perfetto trace"), "0");
+    assert!(std::fs::read_to_string(dir.path().join("page")).unwrap().ends_with("</html>"));
+    assert!(std::fs::read_to_string(dir.path().join("trace")).unwrap().ends_with("]}\n"));
+    assert_eq!(closed("check broken.jsonl"), "2");
+}
+
+#[test]
 fn what_cannot_be_read_is_told_and_the_rest_reported() {
     let input = format!("garbage\n{}", Trace::one().lines(2));
     let output = run(&["report", "-"], input.as_bytes());

@@ -23,6 +23,13 @@ pub struct Finding {
     pub message: String,
 }
 
+impl Finding {
+    /// Heap and inline bytes, about.
+    pub fn footprint(&self) -> usize {
+        size_of::<Self>() + self.span_name.len() + self.request_id.len() + self.message.len()
+    }
+}
+
 /// Findings of a run.
 #[derive(Debug)]
 pub struct Findings {

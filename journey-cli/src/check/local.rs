@@ -17,6 +17,8 @@ const MAX_OF_ONE_SPAN: usize = 200;
 
 /// Longest piece of the input that a message quotes.
 const QUOTED: usize = 80;
+/// Characters of a name that a finding keeps.
+const MAX_KEPT: usize = 256;
 
 /// What a span is, to the rules that look at several spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +50,8 @@ impl Local<'_> {
             rule,
             at: self.at,
             span: self.span.id,
-            span_name: self.span.name.as_str().into(),
-            request_id: self.span.request_id().into(),
+            span_name: kept(self.span.name.as_str()),
+            request_id: kept(self.span.request_id()),
             message,
         });
     }
@@ -62,6 +64,14 @@ impl Local<'_> {
             shown.push('…');
         }
         shown
+    }
+}
+
+/// As much of a name as a finding keeps: one span may have many findings, and a name of any length.
+fn kept(name: &str) -> Box<str> {
+    match name.char_indices().nth(MAX_KEPT) {
+        Some((end, _)) => format!("{}…", &name[..end]).into(),
+        None => name.into(),
     }
 }
 

@@ -258,6 +258,10 @@ impl<R: Read> Splitter<R> {
                 }
                 Step::NewLine => {
                     self.line += 1;
+                    keep &= self.pos - start <= MAX_PIECE;
+                    if !keep {
+                        start = self.pos;
+                    }
                     let kept = self.pos - start;
                     if self.document_begins(start)? {
                         return Err(SplitError::Truncated);

@@ -10,6 +10,9 @@ use crate::journey::Journey;
 use crate::time::{nanos, wall};
 use crate::view;
 
+/// What every page begins with: maud's `DOCTYPE`.
+pub(super) const BEGINNING: &[u8] = b"<!DOCTYPE html>";
+
 const SCRIPT: &str = include_str!("page.js");
 
 /// The page.

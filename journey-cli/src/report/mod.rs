@@ -8,9 +8,9 @@ mod steps;
 mod text;
 mod timeline;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 
 use journey_schema::SpanName;
 
@@ -78,15 +78,21 @@ impl Report {
     /// # Errors
     /// An output file cannot be created.
     pub fn new(options: Options, files: Vec<String>) -> Result<Self, OutputError> {
-        let create = |path: &PathBuf| File::create(path).map_err(|source| OutputError { path: path.clone(), source });
-        if let Some(path) = &options.html {
-            create(path)?;
+        let (html, perfetto) = (&options.html, &options.perfetto);
+        if let Some(path) = html {
+            may_replace(path, html::BEGINNING)
+                .and_then(|()| OpenOptions::new().write(true).create(true).truncate(false).open(path))
+                .map_err(|source| OutputError { path: path.clone(), source })?;
         }
-        let perfetto = match &options.perfetto {
-            Some(path) => Some(
-                Perfetto::new(BufWriter::new(create(path)?))
-                    .map_err(|source| OutputError { path: path.clone(), source })?,
-            ),
+        let perfetto = match perfetto {
+            Some(path) => {
+                let created = match html.as_ref() == Some(path) {
+                    true => Err(io::Error::other("it is to be the page, and cannot be both")),
+                    false => may_replace(path, perfetto::BEGINNING).and_then(|()| File::create(path)),
+                };
+                let perfetto = created.and_then(|file| Perfetto::new(BufWriter::new(file)));
+                Some(perfetto.map_err(|source| OutputError { path: path.clone(), source })?)
+            }
             None => None,
         };
         Ok(Self {
@@ -104,6 +110,22 @@ impl Report {
         })
     }
 
+    /// The page, and the end of the trace.
+    fn write_files(&mut self) -> Result<(), OutputError> {
+        if let Some(path) = &self.options.html {
+            let written = File::create(path).and_then(|file| {
+                let mut file = BufWriter::new(file);
+                file.write_all(html::page(self).as_bytes())?;
+                file.flush()
+            });
+            written.map_err(|source| OutputError { path: path.clone(), source })?;
+        }
+        if let (Some(perfetto), Some(path)) = (self.perfetto.take(), &self.options.perfetto) {
+            perfetto.finish().map_err(|source| OutputError { path: path.clone(), source })?;
+        }
+        Ok(())
+    }
+
     /// Closes open journeys and writes everything; the text to `out`.
     ///
     /// # Errors
@@ -118,19 +140,30 @@ impl Report {
             }
             stats.add(journey, keep.slowest, keep.sample);
         });
-        text::write(&self, out).map_err(Error::Text)?;
-        if let Some(path) = &self.options.html {
-            let written = File::create(path).and_then(|file| {
-                let mut file = BufWriter::new(file);
-                file.write_all(html::page(&self).as_bytes())?;
-                file.flush()
-            });
-            written.map_err(|source| OutputError { path: path.clone(), source })?;
-        }
-        if let (Some(perfetto), Some(path)) = (self.perfetto.take(), &self.options.perfetto) {
-            perfetto.finish().map_err(|source| OutputError { path: path.clone(), source })?;
+        let files = self.write_files();
+        let told = text::write(&self, out).and_then(|()| out.flush());
+        files?;
+        match told {
+            // Whoever reads the text has seen enough: `journey report .. | head`.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(Error::Text(error)),
+            _ => {}
         }
         Ok(if self.problem_count > 0 || self.stats.journeys == 0 { 2 } else { 0 })
+    }
+}
+
+/// Whether a report may go where there may be a file: into a new one, or in place of an earlier report.
+fn may_replace(path: &Path, beginning: &[u8]) -> io::Result<()> {
+    let mut file = match File::open(path) {
+        Ok(file) if file.metadata()?.is_file() => file,
+        // No file, or one that has nothing to lose.
+        _ => return Ok(()),
+    };
+    let mut there = Vec::new();
+    Read::by_ref(&mut file).take(beginning.len() as u64).read_to_end(&mut there)?;
+    match beginning.starts_with(&there) {
+        true => Ok(()),
+        false => Err(io::Error::other("it is no earlier report; remove it, or choose another name")),
     }
 }
 

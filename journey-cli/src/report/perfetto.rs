@@ -8,6 +8,9 @@ use serde_json::{Value as Json, json};
 use crate::journey::{Journey, Part};
 use crate::model::{Attributes, Span, Value};
 
+/// What every trace begins with.
+pub(super) const BEGINNING: &[u8] = b"{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
+
 const JOURNEYS: u32 = 1;
 const STEPS: u32 = 2;
 
@@ -21,7 +24,7 @@ pub(super) struct Perfetto<W> {
 
 impl<W: Write> Perfetto<W> {
     pub(super) fn new(mut out: W) -> io::Result<Self> {
-        out.write_all(b"{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n")?;
+        out.write_all(BEGINNING)?;
         let mut perfetto = Self { out, first: true, failed: None };
         for (process, name) in [(JOURNEYS, "journeys"), (STEPS, "scheduler steps")] {
             perfetto.event(&json!({ "ph": "M", "pid": process, "name": "process_name", "args": { "name": name } }));

@@ -85,6 +85,8 @@ pub(super) struct Store {
     /// Which journey an `llm_core` belongs to, for the links of steps.
     cores: HashMap<SpanRef, SpanRef, RandomState>,
     steps: VecDeque<Step>,
+    /// Forward passes whose steps have not come.
+    forwards: VecDeque<Arc<Span>>,
     stray: VecDeque<Finding>,
     /// Journeys to be judged, each once, with when they were last known to have been touched.
     settling: VecDeque<(Instant, SpanRef)>,
@@ -103,6 +105,7 @@ impl Store {
             by_trace: HashMap::default(),
             cores: HashMap::default(),
             steps: VecDeque::new(),
+            forwards: VecDeque::new(),
             stray: VecDeque::new(),
             settling: VecDeque::new(),
             next: 0,
@@ -127,22 +130,49 @@ impl Store {
                 }
             }
             (Role::Schema(SpanName::SchedulerStep), None) => {
-                self.bytes += span.footprint();
-                self.steps.push_back(Step { span: Arc::new(span), forwards: Vec::new() });
+                self.add_step(span);
                 self.stray(found);
             }
             (Role::Schema(SpanName::ModelForward), None) => {
-                let parent = span.parent_ref();
-                let step = self.steps.iter_mut().rev().find(|step| Some(step.span.id) == parent);
-                if let Some(step) = step.filter(|step| step.forwards.len() < MAX_SPANS) {
-                    self.bytes += span.footprint();
-                    step.forwards.push(Arc::new(span));
-                }
+                self.add_forward(span);
                 self.stray(found);
             }
             _ => self.stray(found),
         }
         self.evict();
+    }
+
+    fn add_step(&mut self, span: Span) {
+        self.bytes += span.footprint();
+        let (forwards, others): (Vec<_>, _) =
+            std::mem::take(&mut self.forwards).into_iter().partition(|forward| forward.parent_ref() == Some(span.id));
+        self.forwards = others.into();
+        self.steps.push_back(Step { span: Arc::new(span), forwards });
+    }
+
+    /// Takes in a forward pass. It ends, and mostly comes, before its step.
+    fn add_forward(&mut self, span: Span) {
+        let parent = span.parent_ref();
+        let step = self.steps.iter_mut().rev().find(|step| Some(step.span.id) == parent);
+        if step.as_ref().is_some_and(|step| step.forwards.len() >= MAX_SPANS) {
+            self.totals.evicted += 1;
+            return;
+        }
+        self.bytes += span.footprint();
+        match step {
+            Some(step) => step.forwards.push(Arc::new(span)),
+            None => self.forwards.push_back(Arc::new(span)),
+        }
+        if self.forwards.len() > MAX_SPANS {
+            self.evict_forward();
+        }
+    }
+
+    fn evict_forward(&mut self) {
+        if let Some(span) = self.forwards.pop_front() {
+            self.bytes = self.bytes.saturating_sub(span.footprint());
+            self.totals.evicted += 1;
+        }
     }
 
     fn add_to_journey(&mut self, id: SpanRef, span: Span, found: Vec<Finding>, now: Instant) {
@@ -173,9 +203,7 @@ impl Store {
             self.cores.insert(span.id, id);
         }
         // A journey's own record is about as large as its spans' ids and times.
-        let bytes = span.footprint()
-            + size_of::<Stored>()
-            + found.iter().map(|f| size_of::<Finding>() + f.message.len()).sum::<usize>();
+        let bytes = span.footprint() + size_of::<Stored>() + found.iter().map(Finding::footprint).sum::<usize>();
         stored.bytes += bytes;
         self.bytes += bytes;
         stored.local.extend(found);
@@ -193,7 +221,8 @@ impl Store {
     }
 
     fn evict(&mut self) {
-        while self.journeys.len() > self.limits.journeys || (self.bytes > self.limits.bytes && self.journeys.len() > 1)
+        while self.journeys.len() > self.limits.journeys
+            || (self.bytes > self.limits.bytes && !self.journeys.is_empty())
         {
             // Steps take memory as well: the older of the two kinds goes.
             if self.bytes > self.limits.bytes && self.steps.len() > self.journeys.len() {
@@ -202,6 +231,9 @@ impl Store {
             }
             let Some((_, id)) = self.by_order.pop_first() else { break };
             self.remove(id);
+        }
+        while self.bytes > self.limits.bytes && !self.forwards.is_empty() {
+            self.evict_forward();
         }
         while self.steps.len() > self.limits.journeys || (self.bytes > self.limits.bytes && !self.steps.is_empty()) {
             self.evict_step();
