@@ -20,6 +20,8 @@ use super::{kernel_ns, measured_anchor_ns};
 
 /// A line is used for this long.
 const VALID_NS: i64 = 250_000_000;
+/// The same in ticks, of any counter there is: a rate that is far too low cannot make a line last.
+const MAX_VALID: u128 = 1 << 31;
 /// The factor is taken from readings at least this far apart: an error of 50 ns in them is 1 ppm.
 const BASELINE_NS: i64 = 50_000_000;
 /// A counter that is off by more is not what it was.
@@ -156,9 +158,9 @@ impl<S: Source> Clock<S> {
         let here = self.fix();
         match *fix {
             Some(before) if here.ns - before.ns >= BASELINE_NS => {
-                self.judge(here);
                 *fix = Some(here);
-                self.draw(before, here);
+                // What was measured across a jump is no rate.
+                if self.agrees(here) { self.draw(before, here) } else { self.write(here, 0, 0) }
             }
             Some(_) => {}
             None => *fix = Some(here),
@@ -178,21 +180,23 @@ impl<S: Source> Clock<S> {
         attempts.into_iter().min_by_key(|(width, _)| *width).expect("three attempts").1
     }
 
-    /// Holds the line against the kernel.
-    fn judge(&self, here: Fix) {
+    /// Holds the line, if there is one, against the kernel.
+    fn agrees(&self, here: Fix) -> bool {
         let factor = self.factor.load(Relaxed);
         if factor == 0 {
-            return;
+            return true;
         }
         let passed = i128::from(here.counter.wrapping_sub(self.base_counter.load(Relaxed)));
         let said = i128::from(self.base_ns.load(Relaxed)) + ((passed * i128::from(factor)) >> 32);
         let since = here.ns - self.base_ns.load(Relaxed);
         // Whoever was away for an hour is allowed an hour's drift.
         let tolerance = TOLERANCE_NS.max(since / 1000);
-        if (said - i128::from(here.ns)).abs() > i128::from(tolerance) {
+        let agrees = (said - i128::from(here.ns)).abs() <= i128::from(tolerance);
+        if !agrees {
             let failures = self.failures.fetch_add(1, Relaxed) + 1;
             self.given_up.store(failures >= MAX_FAILURES, Relaxed);
         }
+        agrees
     }
 
     /// Draws a line through `here`, with the factor since `before`.
@@ -202,12 +206,17 @@ impl<S: Source> Clock<S> {
         let valid = (u128::from(VALID_NS as u64) << 32) / u128::from(factor.max(1));
         // A counter that stands still, goes backwards or is slower than a gigahertz is none to use.
         let usable = factor > 0 && factor <= 1 << 32 && !self.given_up.load(Relaxed);
+        let valid = if usable { valid.min(MAX_VALID) as u64 } else { 0 };
+        self.write(here, factor, valid);
+    }
+
+    fn write(&self, here: Fix, factor: u64, valid: u64) {
         self.version.fetch_add(1, Relaxed);
         fence(Release);
         self.base_counter.store(here.counter, Relaxed);
         self.base_ns.store(here.ns, Relaxed);
         self.factor.store(factor, Relaxed);
-        self.valid.store(if usable { valid as u64 } else { 0 }, Relaxed);
+        self.valid.store(valid, Relaxed);
         self.version.fetch_add(1, Release);
     }
 }
@@ -315,6 +324,25 @@ mod tests {
         assert!(!clock.is_reading_the_counter());
         clock.pass(1_000_000);
         assert_eq!(clock.now(), clock.source.ns.get());
+    }
+
+    #[test]
+    fn a_counter_that_went_on_while_the_kernel_slept_is_not_measured_across_that() {
+        // Whether there is a line before it, or it is in the first measurement.
+        for warm_up in [100, 1] {
+            let clock = clock(3000);
+            for _ in 0..warm_up {
+                clock.now();
+                clock.pass(1_000);
+            }
+            clock.source.counter.set(clock.source.counter.get().wrapping_add(3600 * 3_000_000_000));
+            for step in 0..3000 {
+                clock.pass(1_000);
+                let off = clock.now() - clock.source.ns.get();
+                assert!(off.abs() < 200_000 || (warm_up == 1 && step < 1000), "{off} ns off after {step} ms");
+            }
+            assert!(clock.is_reading_the_counter());
+        }
     }
 
     #[test]

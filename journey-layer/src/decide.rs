@@ -5,6 +5,7 @@ use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceId};
 
 use crate::__private::Parent;
+use crate::clock;
 use crate::layer_state::LayerState;
 use crate::propagation::{self, Remote};
 use crate::sampling;
@@ -206,9 +207,15 @@ impl LayerState {
 
     /// Rule 2: the parent is itself a journey's span.
     fn handed_off(&self, parent: &SpanContext, from_journey: bool) -> Option<Box<Duplicate>> {
+        // Of another process, or closed: all that is known is where its children belong.
+        let stranger = || {
+            let (name, context) = (SpanName::LlmRequest, parent.clone());
+            from_journey.then(|| Family { name, context, anchor_ns: clock::anchor_ns() })
+        };
         match self.core.seen(parent.trace_id(), parent.span_id()) {
             Some(seen) => {
-                let original = self.original(seen);
+                let mut original = self.original(seen);
+                original.family = original.family.or_else(stranger);
                 let original = match &original.family {
                     Some(family) if family.name == SpanName::LlmCore => {
                         let family = family.clone();
@@ -218,7 +225,8 @@ impl LayerState {
                 };
                 Some(Box::new((Reason::HandedOff, Some(original))))
             }
-            None => from_journey.then(|| Box::new((Reason::HandedOff, None))),
+            None => stranger()
+                .map(|family| Box::new((Reason::HandedOff, Some(Original { id: None, family: Some(family) })))),
         }
     }
 

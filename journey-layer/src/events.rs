@@ -157,9 +157,14 @@ impl LayerState {
             .flatten()
     }
 
-    /// Notes how the code around a span ended.
+    /// Notes how the code around a span ended. What has panicked is dropped later, and that is not how it ended.
     pub(crate) fn mark(&self, id: u64, ending: Ending) {
-        self.table.with_live(id, |live| live.record.live.ending = ending);
+        self.table.with_live(id, |live| {
+            let its = &mut live.record.live.ending;
+            if *its != Ending::Panicked {
+                *its = ending;
+            }
+        });
     }
 
     /// Whether the span can still take its terminal event.

@@ -74,7 +74,8 @@ impl LayerState {
         let core = &*self.core;
         let origin = Origin { layer: self.number, id };
         let name = record.name;
-        record.open(self.span_ids.span_id(id, record.trace_id), clock::monotonic_ns());
+        let now = clock::monotonic_ns();
+        record.open(self.span_ids.span_id(id, record.trace_id, now), now);
         let opening = record.live.opening.take();
         if let Some(opening) = &opening {
             core.note_problems(&site.place, &opening.problems);

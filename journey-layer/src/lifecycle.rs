@@ -91,6 +91,8 @@ impl LiveSpan {
         // The last place is the terminal event's.
         if !event.is_terminal() && record.event_count() + usize::from(!finished) >= max_events {
             record.dropped_events += 1;
+            // What comes later counts it, and knows what it led to.
+            let _ = record.live.lifecycle.advance(event);
             return Outcome::EventLimit;
         }
         // Known before the event is taken: the first SCHEDULED is FIRST.

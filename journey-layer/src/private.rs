@@ -6,6 +6,7 @@ use tracing_core::Metadata;
 use tracing_core::dispatcher::{self, Dispatch};
 use tracing_core::span::{Id, Record};
 use tracing_core::subscriber::NoSubscriber;
+use tracing_subscriber::registry::{LookupSpan, Registry, SpanData};
 
 pub use journey_schema::{AbortReason, Attr, Event, FinishStatus, Phase, ScheduleKind, SpanName};
 pub use tracing;
@@ -136,18 +137,28 @@ pub fn enclosing(owners: &'static [SpanName]) -> Option<Target> {
     let mut found = None;
     layer.state.walk_from(&dispatch, Some(&id), &mut |id| {
         let here = layer.state.table.with(id, |entry| match entry {
-            Entry::Live(live) if owners.contains(&live.record.name) => Some(Some(live.site().metadata)),
-            Entry::SampledOut(name) if owners.contains(name) => Some(None),
+            Entry::Live(live) if owners.contains(&live.record.name) => Some(Owner::Live(live.site().metadata)),
+            Entry::Rejected { name: Some(name), .. } if owners.contains(name) => Some(Owner::Rejected),
+            Entry::SampledOut(name) if owners.contains(name) => Some(Owner::SampledOut),
             _ => None,
         });
-        match here.flatten() {
-            Some(metadata) => {
-                found = metadata.map(|metadata| (Id::from_u64(id), metadata));
-                true
-            }
-            None => false,
-        }
+        found = here.flatten().map(|owner| (Id::from_u64(id), owner));
+        found.is_some()
     });
-    let (id, metadata) = found?;
-    Some(Target { dispatch, id, metadata })
+    let (owner, its) = found?;
+    let metadata = match its {
+        Owner::Live(metadata) => metadata,
+        Owner::Rejected if owner == id => metadata,
+        Owner::Rejected => dispatch.downcast_ref::<Registry>()?.span_data(&owner)?.metadata(),
+        Owner::SampledOut => return None,
+    };
+    Some(Target { dispatch, id: owner, metadata })
+}
+
+/// The span that an attribute is for.
+enum Owner {
+    Live(&'static Metadata<'static>),
+    /// What it is given is its original's, by the rules for that.
+    Rejected,
+    SampledOut,
 }

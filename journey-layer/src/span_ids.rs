@@ -18,6 +18,11 @@ pub(crate) struct SpanIds {
 
 const SHIFTS: [u32; 2] = [32, 29];
 
+/// Bits of a tracing id that no span has in practice: the upper ones of its place in the registry's slab, which would have to hold
+/// a million spans of one thread. A span that has them all the same is not found by its id.
+const FREE: u64 = if cfg!(target_pointer_width = "64") { ((1 << 18) - 1) << FREE_SHIFT } else { 0 };
+const FREE_SHIFT: u32 = 20;
+
 impl SpanIds {
     /// A permutation of its own: two layers give different ids to the same number.
     pub(crate) fn new() -> Self {
@@ -26,9 +31,10 @@ impl SpanIds {
         Self { factors, inverses: factors.map(inverse), mask: random.random() }
     }
 
-    /// The id of the span that tracing calls `id`, in this trace. Within a trace no two spans have one id.
-    pub(crate) fn span_id(&self, id: u64, trace_id: TraceId) -> SpanId {
-        let mut bits = id ^ low(trace_id) ^ self.mask;
+    /// The id of the span that tracing calls `id`, in this trace. Of those that are live no two have one id; and as tracing
+    /// gives a place's ids again after some thousand spans, `now` tells the later from the earlier.
+    pub(crate) fn span_id(&self, id: u64, trace_id: TraceId, now: i64) -> SpanId {
+        let mut bits = id ^ ((now as u64) << FREE_SHIFT & FREE) ^ low(trace_id) ^ self.mask;
         for (factor, shift) in self.factors.into_iter().zip(SHIFTS) {
             bits = bits.wrapping_mul(factor);
             bits ^= bits >> shift;
@@ -44,7 +50,7 @@ impl SpanIds {
             bits ^= bits >> shift ^ bits.checked_shr(2 * shift).unwrap_or(0);
             bits = bits.wrapping_mul(inverse);
         }
-        bits ^ low(trace_id) ^ self.mask
+        (bits ^ low(trace_id) ^ self.mask) & !FREE
     }
 }
 
@@ -70,11 +76,14 @@ mod tests {
             let trace = TraceId::from(rand::rng().random::<u128>());
             let mut seen = HashSet::new();
             for id in (1..2000).chain((0..64).map(|bit| 1 << bit)).chain([u64::MAX, 0x0008_0000_0000_0017]) {
-                let span_id = ids.span_id(id, trace);
-                assert_eq!(ids.id(span_id, trace), id);
-                seen.insert((span_id, id));
+                let id = id & !FREE;
+                for now in [0, 1, 7_777_777_777, i64::MAX] {
+                    let span_id = ids.span_id(id, trace, now);
+                    assert_eq!(ids.id(span_id, trace), id);
+                    seen.insert((span_id, id, now as u64 & (FREE >> FREE_SHIFT)));
+                }
             }
-            let distinct: HashSet<_> = seen.iter().map(|(span_id, _)| *span_id).collect();
+            let distinct: HashSet<_> = seen.iter().map(|(span_id, ..)| *span_id).collect();
             assert_eq!(distinct.len(), seen.len());
         }
     }
@@ -85,7 +94,7 @@ mod tests {
         let trace = TraceId::from(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128);
         let mut flips = [0; 64];
         for id in 0..4096 {
-            let (one, other) = (ids.span_id(id, trace), ids.span_id(id + 4096, trace));
+            let (one, other) = (ids.span_id(id, trace, 0), ids.span_id(id + 4096, trace, 0));
             let changed = u64::from_be_bytes(one.to_bytes()) ^ u64::from_be_bytes(other.to_bytes());
             flips.iter_mut().enumerate().for_each(|(bit, count)| *count += changed >> bit & 1);
         }

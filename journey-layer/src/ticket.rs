@@ -12,12 +12,20 @@ thread_local! {
 
 /// Runs `create` with the record lying ready for the layer.
 ///
-/// Some filter may keep the span from the layer, and so the record is taken back afterwards.
+/// Some filter may keep the span from the layer, another layer may panic, or make a journey's span meanwhile: so what lay there
+/// before lies there afterwards.
 pub(crate) fn build(record: Box<SpanRecord>, create: impl FnOnce() -> tracing::Span) -> tracing::Span {
-    PENDING.set(Some(record));
-    let span = create();
-    PENDING.take();
-    span
+    let _before = Before(PENDING.replace(Some(record)));
+    create()
+}
+
+struct Before(Option<Box<SpanRecord>>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        // While the thread's storage is torn down no span begins any more.
+        let _ = PENDING.try_with(|pending| pending.set(self.0.take()));
+    }
 }
 
 /// Takes the record, if it is one of such a span.

@@ -61,6 +61,19 @@ async fn schedule() -> Span {
     Span::current()
 }
 
+#[test]
+fn a_panic_that_is_caught_before_the_future_is_dropped_stays_one() {
+    let capture = testing::capture();
+    let span = journey_span!(scope = "vllm.api", request_id = "cmpl-1");
+    let mut request = Box::pin(async { panic!("as the test wants it") }.in_journey(span.clone()));
+    drop(span);
+    let poll = std::panic::AssertUnwindSafe(|| request.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+    assert!(std::panic::catch_unwind(poll).is_err());
+    drop(request);
+    let aborted = capture.span("llm_request");
+    assert_eq!(aborted.event("api.ABORTED").attribute("reason"), Some(&"panic".into()));
+}
+
 /// A handler whose answer is one value.
 #[journey_span(scope = "vllm.api", request_id = %id)]
 async fn completion(id: &str) {

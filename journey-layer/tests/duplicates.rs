@@ -87,6 +87,62 @@ fn handed_off_by_another_process_is_refused() {
 }
 
 #[test]
+fn children_of_one_that_another_process_handed_off_are_that_processs() {
+    let capture = testing::capture();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let carrier = HashMap::from([
+        ("traceparent".to_owned(), parent.to_owned()),
+        ("tracestate".to_owned(), "journey=llm_request".to_owned()),
+        ("x-vllm-journey-sampled".to_owned(), "1".to_owned()),
+    ]);
+    let duplicate = journey_span!(scope = "vllm.api", carrier = &carrier);
+    drop(journey_span!(scope = "vllm.scheduler", parent = &duplicate, request_id = "cmpl-1-0"));
+    drop(journey_span!(
+        scope = "vllm.scheduler",
+        carrier = &journey_layer::handoff(&duplicate),
+        request_id = "cmpl-1-1"
+    ));
+    drop(duplicate);
+    let spans = capture.spans();
+    let parents: Vec<_> = spans.iter().map(|span| span.parent_span_id.map(|id| id.to_string())).collect();
+    assert_eq!(parents, [Some("b7ad6b7169203331".to_owned()), Some("b7ad6b7169203331".to_owned())]);
+    assert_rejected(&capture, Reason::HandedOff, 2);
+}
+
+#[test]
+fn children_of_one_whose_original_has_closed_are_the_originals() {
+    let capture = testing::capture();
+    let api = journey_span!(scope = "vllm.api", request_id = "cmpl-1");
+    let carrier = handoff(&api);
+    drop(api);
+    let duplicate = journey_span!(scope = "vllm.api", carrier = &carrier);
+    drop(journey_span!(scope = "vllm.scheduler", parent = &duplicate, request_id = "cmpl-1-0"));
+    drop(duplicate);
+    let (api, core) = (capture.span("llm_request"), capture.span("llm_core"));
+    assert_eq!((core.trace_id, core.parent_span_id), (api.trace_id, Some(api.span_id)));
+    assert_rejected(&capture, Reason::HandedOff, 2);
+}
+
+#[test]
+fn what_is_said_inside_a_duplicate_is_merged_as_what_it_says_itself() {
+    let capture = testing::capture();
+    let api = journey_span!(scope = "vllm.api", request_id = "cmpl-1", prompt_tokens = 3);
+    let duplicates = || {
+        [journey_span!(scope = "vllm.api", request_id = "cmpl-1"), api.in_scope(|| journey_span!(scope = "vllm.api"))]
+    };
+    for duplicate in duplicates() {
+        duplicate.in_scope(|| {
+            journey_record!(prompt_tokens = 99);
+            tracing::info_span!("inner").in_scope(|| journey_record!(completion_tokens = 7));
+        });
+    }
+    drop(api);
+    let api = capture.span("llm_request");
+    assert_eq!(api.attribute("gen_ai.usage.prompt_tokens"), Some(&3.into()), "it had that");
+    assert_eq!(api.attribute("gen_ai.usage.completion_tokens"), Some(&7.into()), "it lacked that");
+}
+
+#[test]
 fn a_live_request_id_is_refused_at_creation_and_later() {
     let capture = testing::capture();
     let api = journey_span!(scope = "vllm.api", request_id = "cmpl-1");

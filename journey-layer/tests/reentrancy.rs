@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use journey_layer::macros::*;
 use journey_layer::opentelemetry::Context;
 use journey_layer::opentelemetry::trace::{Span as _, Tracer, TracerProvider};
 use journey_layer::opentelemetry_sdk::error::OTelSdkResult;
@@ -153,4 +154,38 @@ fn a_subscriber_may_trace_when_it_is_told_a_warning() {
     let _ = journey.shutdown(SECOND / 4);
     assert!(journey.stats().balances(), "{}", journey.stats());
     assert!(heard.load(SeqCst) < 10, "a warning does not lead to the next");
+}
+
+/// Another layer, which comes before ours, and panics at the second span.
+struct Careless(AtomicUsize);
+
+impl<S: tracing::Subscriber> Layer<S> for Careless {
+    fn on_new_span(
+        &self,
+        _: &tracing::span::Attributes<'_>,
+        _: &tracing::Id,
+        _: tracing_subscriber::layer::Context<'_, S>,
+    ) {
+        assert_ne!(self.0.fetch_add(1, SeqCst), 1, "as the test wants it");
+    }
+}
+
+#[test]
+fn a_span_whose_beginning_panics_in_another_layer_leaves_nothing_to_the_next() {
+    let memory = Exporter::memory();
+    let journey = builder().exporter(memory.clone()).build().unwrap();
+    let subscriber = tracing_subscriber::registry().with(Careless(AtomicUsize::new(0))).with(journey.layer());
+    let request = |id: &str| drop(journey_span!(scope = "vllm.api", request_id = id));
+    tracing::subscriber::with_default(subscriber, || {
+        request("cmpl-1");
+        std::panic::catch_unwind(|| request("cmpl-lost")).unwrap_err();
+        drop(tracing::info_span!(target: "vllm.api", "llm_request"));
+    });
+    journey.flush(LONG).unwrap();
+    let ids = memory.spans().into_iter().map(|span| {
+        let id = span.attributes.iter().find(|pair| pair.key.as_str() == "gen_ai.request.id");
+        id.map(|pair| pair.value.to_string())
+    });
+    assert_eq!(ids.collect::<Vec<_>>(), [Some("cmpl-1".to_owned()), None]);
+    assert!(journey.stats().balances(), "{}", journey.stats());
 }

@@ -1,12 +1,12 @@
 //! Where events go, who is whose parent, and how spans end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use journey_layer::testing::{self, Capture, CapturedSpan};
 use journey_layer::tracing::{self, Instrument, Span, info_span};
 use journey_layer::{
-    AbortReason, FinishStatus, InJourney, Journey, Progress, Reason, handoff, journey_span, macros::*,
+    AbortReason, Carrier, FinishStatus, InJourney, Journey, Progress, Reason, handoff, journey_span, macros::*,
 };
 
 fn request() -> Span {
@@ -385,6 +385,23 @@ fn a_span_ends_with_its_terminal_event_and_not_with_its_last_handle() {
 }
 
 #[test]
+fn one_trace_of_many_requests_has_no_span_id_twice() {
+    let capture = testing::capture();
+    let parent = ("traceparent".to_owned(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+    let carrier = Carrier::from_iter([parent]);
+    // Tracing itself begins anew after 8,191 of one place.
+    let requests = 20_000;
+    for n in 0..requests {
+        let span = journey_span!(scope = "vllm.api", request_id = %n, headers = &carrier);
+        journey_event!(&span, ARRIVED);
+        journey_event!(&span, DEPARTED);
+    }
+    let spans = capture.spans();
+    let ids: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
+    assert_eq!((spans.len(), ids.len()), (requests, requests));
+}
+
+#[test]
 fn the_terminal_event_always_has_room() {
     let capture = testing::capture_with(Journey::builder().max_events_per_span(4));
     let api = request();
@@ -399,6 +416,7 @@ fn the_terminal_event_always_has_room() {
     let core = capture.span("llm_core");
     assert_eq!(core.event_names(), ["journey.QUEUED", "journey.SCHEDULED", "journey.PREEMPTED", "journey.FINISHED"]);
     assert_eq!((core.dropped_events, capture.stats().events.dropped[&Reason::EventLimit]), (4, 4));
+    assert_eq!(core.event("journey.FINISHED").attribute("num_preemptions"), Some(&3.into()), "all that there were");
     assert_eq!(core.error.as_deref(), Some("error"));
     assert_balanced(&capture);
 }
