@@ -145,7 +145,7 @@ impl Core {
     /// Ends a span that is in no table any more, and hands its record over.
     pub(crate) fn close(&self, live: LiveSpan) {
         // The terminal event's reading is the end, and spares another one.
-        let now = if live.is_finished() { live.record.end_ns } else { clock::monotonic_ns() };
+        let now = live.ended_ns().unwrap_or_else(clock::monotonic_ns);
         let (site, ending) = (live.site(), live.record.live.ending);
         let (record, added) = live.finish(now);
         if let Some(terminal) = added {

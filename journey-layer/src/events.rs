@@ -157,14 +157,13 @@ impl LayerState {
             .flatten()
     }
 
-    /// Notes how the code around a span ended. What has panicked is dropped later, and that is not how it ended.
+    /// Notes how the code around a span ended, and when: children may hold it open for long. A request's id is free then.
     pub(crate) fn mark(&self, id: u64, ending: Ending) {
-        self.table.with_live(id, |live| {
-            let its = &mut live.record.live.ending;
-            if *its != Ending::Panicked {
-                *its = ending;
-            }
-        });
+        let now = clock::monotonic_ns();
+        let key = self.table.with_live(id, |live| live.ends_without_event(ending, now)).flatten();
+        if let Some(key) = key {
+            self.core.duplicates.release(key);
+        }
     }
 
     /// Whether the span can still take its terminal event.

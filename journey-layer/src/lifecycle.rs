@@ -81,6 +81,27 @@ impl LiveSpan {
         self.record.live.lifecycle.terminal().is_some()
     }
 
+    /// The code around the span has ended, and has not said how. Returns the key of its id, if that is free now.
+    pub(crate) fn ends_without_event(&mut self, ending: Ending, now: i64) -> Option<u64> {
+        let is_finished = self.is_finished();
+        let record = &mut *self.record;
+        // What has panicked is dropped later, and that is not how it ended.
+        if record.live.ending != Ending::Panicked {
+            record.live.ending = ending;
+        }
+        if is_finished {
+            return None;
+        }
+        record.end_ns = now;
+        record.live.id_key.take_if(|_| record.name == SpanName::LlmRequest)
+    }
+
+    /// When the span has ended, as far as it can be known while it is open.
+    pub(crate) fn ended_ns(&self) -> Option<i64> {
+        let has_ended = self.is_finished() || self.record.end_ns > self.record.start_ns;
+        has_ended.then_some(self.record.end_ns)
+    }
+
     /// Takes an event, at most `max_events` with the terminal one.
     pub(crate) fn event(&mut self, event: Event, fields: &EventFields, now: i64, max_events: usize) -> Outcome {
         let finished = self.is_finished();
@@ -94,6 +115,10 @@ impl LiveSpan {
             // What comes later counts it, and knows what it led to.
             let _ = record.live.lifecycle.advance(event);
             return Outcome::EventLimit;
+        }
+        // Whatever was dropped, it goes on.
+        if record.live.ending != Ending::Unseen {
+            record.end_ns = record.start_ns;
         }
         // Known before the event is taken: the first SCHEDULED is FIRST.
         let kind = fields.kind.unwrap_or(record.live.lifecycle.schedule_kind());

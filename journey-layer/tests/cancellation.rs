@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_core::Stream;
 use journey_layer::testing::{self, CapturedSpan};
@@ -59,6 +60,37 @@ async fn schedule() -> Span {
     journey_event!(SCHEDULED);
     Pause::default().await;
     Span::current()
+}
+
+#[test]
+fn a_request_ends_when_it_is_dropped_however_long_its_children_live() {
+    let capture = testing::capture();
+    let dropped_request = || {
+        let span = journey_span!(scope = "vllm.api", request_id = "cmpl-1");
+        journey_event!(&span, ARRIVED);
+        let core = journey_span!(scope = "vllm.scheduler", parent = &span, request_id = "cmpl-1-0");
+        assert!(!poll_and_drop(std::future::pending::<()>().in_journey(span), 1));
+        core
+    };
+    // The client tries again before the engine has heard that it was gone.
+    let cores = [dropped_request(), dropped_request()];
+    std::thread::sleep(Duration::from_millis(500));
+    drop(cores);
+    let (stats, spans) = (capture.stats(), capture.spans());
+    assert_eq!((stats.spans.rejected(), stats.spans.exported), (0, 4), "{stats}");
+    for request in spans.iter().filter(|span| span.name == "llm_request") {
+        assert_eq!(ending(request), ("api.ABORTED", "cancelled".to_owned()));
+        assert!(request.duration() < Duration::from_millis(400), "{:?}", request.duration());
+    }
+
+    // A part of it is dropped, and the rest goes on.
+    let span = journey_span!(scope = "vllm.api", request_id = "cmpl-2");
+    assert!(!poll_and_drop(std::future::pending::<()>().in_journey(span.clone()), 1));
+    journey_event!(&span, ARRIVED);
+    std::thread::sleep(Duration::from_millis(20));
+    drop(span);
+    let spans = capture.spans();
+    assert!(spans[4].duration() >= Duration::from_millis(20), "{:?}", spans[4].duration());
 }
 
 #[test]
