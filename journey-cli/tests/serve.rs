@@ -181,6 +181,48 @@ async fn findings_come_as_they_are_known_and_go_when_the_missing_span_arrives() 
 }
 
 #[tokio::test]
+async fn thousands_of_journeys_in_one_trace_are_judged_together() {
+    let server = Server::start(&["--settle", "0.1"]);
+    let mut spans: Vec<_> = (0..2_000).flat_map(|i| journey(i, PLAIN)).collect();
+    for span in &mut spans {
+        span.span["traceId"] = json!(common::trace_id(0));
+    }
+    // One of them has lost its parent.
+    spans.truncate(spans.len() - 1);
+    for some in spans.chunks(1_000) {
+        server.send(&Trace(some.to_vec())).await;
+    }
+    server.until("findings", |page| page.contains("Findings (1)") && page.contains("dangling-parent")).await;
+}
+
+#[tokio::test]
+async fn a_body_of_empty_spans_takes_little_memory() {
+    let server = Server::start(&[]);
+    // Three million of them, in one scope of one resource.
+    let field = |key: u8, value: Vec<u8>| {
+        let mut bytes = vec![key];
+        prost::encoding::encode_varint(value.len() as u64, &mut bytes);
+        bytes.extend(value);
+        bytes
+    };
+    let body = field(0x0a, field(0x12, [0x12, 0].repeat(3 << 20)));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &body).unwrap();
+    let request = reqwest::Client::new().post(&server.otlp);
+    let request = request.header("content-type", "application/x-protobuf").header("content-encoding", "gzip");
+    let answer = request.body(gzip.finish().unwrap()).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    server.get("?").await;
+    #[cfg(target_os = "linux")]
+    {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kilobytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kilobytes < 400 << 10, "{kilobytes} kB");
+    }
+}
+
+#[tokio::test]
 async fn names_from_outside_are_text_and_policies_forbid_the_rest() {
     let server = Server::start(&[]);
     let hostile = "<script>alert(1)</script>\" onload=\"alert(1)";

@@ -169,6 +169,11 @@ fn bar_style() -> ProgressStyle {
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
+/// Reads OTLP protobuf from a request's body, span by span: decoded whole it would take a hundred times its size.
+pub fn read_protobuf(input: impl Read, sink: &mut dyn Sink) {
+    wire::read(BufReader::new(input), 0, sink);
+}
+
 /// Reads OTLP-JSON, as a request body holds it.
 pub fn read_json(input: impl Read, sink: &mut dyn Sink) {
     json::read(input, 0, sink);

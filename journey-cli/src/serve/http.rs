@@ -12,12 +12,11 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use flate2::read::MultiGzDecoder;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use serde_json::json;
 
 use super::{Batch, MAX_BODY, MAX_UNPACKED, Shared, grpc, guard};
-use crate::read::{At, Place, read_json, resource_spans};
+use crate::read::{read_json, read_protobuf};
 
 pub(super) fn router(shared: Arc<Shared>, listening: SocketAddr) -> Router {
     Router::new()
@@ -54,14 +53,7 @@ async fn traces(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     let mut batch = Batch::default();
     match encoding {
         Encoding::Json => read_json(&*body, &mut batch),
-        Encoding::Protobuf => match ExportTraceServiceRequest::decode(body) {
-            Ok(request) => {
-                for (index, spans) in request.resource_spans.into_iter().enumerate() {
-                    resource_spans(spans, At { file: 0, place: Place::Message(index as u32 + 1) }, &mut batch);
-                }
-            }
-            Err(invalid) => return error(encoding, StatusCode::BAD_REQUEST, &invalid.to_string()),
-        },
+        Encoding::Protobuf => read_protobuf(&*body, &mut batch),
     }
     if batch.spans.is_empty()
         && let Some(problem) = &batch.first_problem

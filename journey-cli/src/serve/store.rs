@@ -265,7 +265,7 @@ impl Store {
 
     /// Runs the rules about several spans over the journeys that have been silent long enough. `true` if any was.
     pub(super) fn settle(&mut self, now: Instant) -> bool {
-        let mut due = Vec::new();
+        let mut due: HashMap<TraceId, Vec<SpanRef>, RandomState> = HashMap::default();
         while self.settling.front().is_some_and(|(since, _)| now.duration_since(*since) >= self.limits.settle) {
             let Some((_, id)) = self.settling.pop_front() else { break };
             let Some(stored) = self.journeys.get_mut(&id) else { continue };
@@ -273,22 +273,24 @@ impl Store {
                 self.settling.push_back((stored.touched, id));
             } else {
                 stored.settling = false;
-                due.push(id);
+                due.entry(id.trace_id).or_default().push(id);
             }
         }
-        for id in &due {
-            let Some(ids) = self.by_trace.get(&id.trace_id) else { continue };
+        // Each trace once: it may have thousands of journeys.
+        for (trace_id, due) in &due {
+            let Some(ids) = self.by_trace.get(trace_id) else { continue };
             let mut index = Index::default();
             for span in ids.iter().filter_map(|id| self.journeys.get(id)).flat_map(|stored| &stored.spans) {
                 let role = check_span(span, At { file: 0, place: Place::File }, self.dialects, &mut Vec::new());
                 index.add(span, At { file: 0, place: Place::File }, role);
             }
-            let mut found = Vec::new();
-            index.check(&mut |finding| found.push(finding));
-            if let Some(stored) = self.journeys.get_mut(id) {
-                found.retain(|finding| stored.spans.iter().any(|span| span.id == finding.span));
-                found.sort_by_key(|finding| (finding.rule, finding.span));
-                stored.cross = found;
+            let mut found: HashMap<SpanRef, Vec<Finding>, RandomState> = HashMap::default();
+            index.check(&mut |finding| found.entry(finding.span).or_default().push(finding));
+            for id in due {
+                if let Some(stored) = self.journeys.get_mut(id) {
+                    stored.cross = stored.spans.iter().filter_map(|span| found.remove(&span.id)).flatten().collect();
+                    stored.cross.sort_by_key(|finding| (finding.rule, finding.span));
+                }
             }
         }
         !due.is_empty()
