@@ -157,6 +157,17 @@ async fn the_store_is_bounded_and_the_oldest_go_first() {
     let page = server.get("?").await;
     assert!(page.contains("dropped for the bounds") && page.contains("cmpl-0399"), "{page}");
     assert!(page.contains("journeys kept in 1.0 MiB") || page.contains("journeys kept in 0.9 MiB"));
+
+    // Forward passes whose steps never come.
+    let mut orphans: Vec<_> = (0..30).map(|i| step(i, &[]).remove(1)).collect();
+    for orphan in &mut orphans {
+        orphan.span["attributes"] = json!([{ "key": "x", "value": { "stringValue": "x".repeat(100_000) } }]);
+    }
+    let server = Server::start(&["--max-memory", "1"]);
+    server.send(&Trace(journey(0, PLAIN))).await;
+    server.send(&Trace(orphans)).await;
+    let page = server.get("?").await;
+    assert!(page.contains("cmpl-0000") && page.contains("dropped for the bounds"), "{page}");
 }
 
 #[tokio::test]

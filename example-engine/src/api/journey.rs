@@ -74,8 +74,8 @@ impl Drop for RequestJourney {
     }
 }
 
-/// Ends the journeys of a request with its error, or gives them to its response's body: they depart when its last piece goes out,
-/// and are aborted when that is dropped before.
+/// Ends the journeys of a request with its error, or gives them to its response's body: they depart when its last piece
+/// goes out, and are aborted when it is dropped before.
 ///
 /// # Errors
 /// The error of the request, passed on.

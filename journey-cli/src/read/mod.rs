@@ -171,7 +171,7 @@ fn bar_style() -> ProgressStyle {
 
 /// Reads OTLP protobuf from a request's body, span by span: decoded whole it would take a hundred times its size.
 pub fn read_protobuf(input: impl Read, sink: &mut dyn Sink) {
-    wire::read(BufReader::new(input), 0, sink);
+    wire::read(input, 0, sink);
 }
 
 /// Reads OTLP-JSON, as a request body holds it.

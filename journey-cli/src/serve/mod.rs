@@ -32,7 +32,7 @@ use store::Store;
 const MAX_BODY: usize = 16 << 20;
 const MAX_UNPACKED: usize = 64 << 20;
 
-/// Export requests worked on at once; the others wait, so that memory stays within bodies times this.
+/// Export requests worked on at once; the others wait, so that memory stays within bodies times this (gRPC's are decoded by then).
 const MAX_EXPORTS: usize = 8;
 
 /// Pages that may be open at once.

@@ -221,6 +221,10 @@ impl Store {
     }
 
     fn evict(&mut self) {
+        // What may never get its step goes before what is whole.
+        while self.bytes > self.limits.bytes && !self.forwards.is_empty() {
+            self.evict_forward();
+        }
         while self.journeys.len() > self.limits.journeys
             || (self.bytes > self.limits.bytes && !self.journeys.is_empty())
         {
@@ -231,9 +235,6 @@ impl Store {
             }
             let Some((_, id)) = self.by_order.pop_first() else { break };
             self.remove(id);
-        }
-        while self.bytes > self.limits.bytes && !self.forwards.is_empty() {
-            self.evict_forward();
         }
         while self.steps.len() > self.limits.journeys || (self.bytes > self.limits.bytes && !self.steps.is_empty()) {
             self.evict_step();

@@ -1,5 +1,6 @@
 //! From finished records to exporters, on threads of our own.
 
+mod backoff;
 pub(crate) mod batch;
 pub(crate) mod console;
 pub(crate) mod convert;

@@ -41,7 +41,7 @@ pub(crate) struct Spool {
     bytes: u64,
     next: u64,
     frames: VecDeque<Frame>,
-    /// The oldest request could not be read at the last try.
+    /// The request that was tried last could not be read; told once.
     is_unread: bool,
     stats: Arc<Stats>,
     /// To be told by the export thread.
